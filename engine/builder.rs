@@ -1,0 +1,243 @@
+//! The builder.
+
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_shard::{HASH_NAME, HashPartition, Key, Partition, Value};
+use anabranch_wal::{
+    Disk, Env, LOGS_MAX, RealDisk, RingLimits, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SystemEnv, WalError,
+    WalOptions,
+};
+
+use crate::{Durability, Engine, Error};
+
+/// Which anomalies a transaction may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// None: transactions behave as if run one at a time, in an order that agrees with real time.
+    #[default]
+    Serializable,
+    /// Write skew: a transaction reads one snapshot, and of two that write the same key the first committer
+    /// wins; what was only read is not checked.
+    Snapshot,
+}
+
+/// When old versions are reclaimed beyond what a write of their key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vacuum {
+    /// A little with every batch of commits, and so often when a shard is idle.
+    Automatic {
+        /// How often idle shards are looked at.
+        idle_interval: Duration,
+    },
+    /// Only by [`Engine::vacuum`].
+    Manual,
+}
+
+impl Default for Vacuum {
+    fn default() -> Self {
+        Self::Automatic { idle_interval: Duration::from_secs(1) }
+    }
+}
+
+/// Settings of an engine. Made by [`Engine::builder`]; each has a default that suits most.
+#[must_use = "a builder does nothing before `open` or `in_memory`"]
+pub struct EngineBuilder<K, V, P = HashPartition> {
+    pub(crate) shards: Option<usize>,
+    pub(crate) isolation: Isolation,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) limits: RingLimits,
+    pub(crate) checkpoint_logged_min: u64,
+    pub(crate) checkpoint_interval: Option<Duration>,
+    pub(crate) vacuum: Vacuum,
+    pub(crate) retries_max: u32,
+    pub(crate) partition: P,
+    pub(crate) disk: Option<Arc<dyn Disk>>,
+    pub(crate) env: Arc<dyn Env>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> EngineBuilder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: None,
+            isolation: Isolation::default(),
+            durability: None,
+            limits: RingLimits { segment_bytes: 8 << 20, segments_max: 128 },
+            checkpoint_logged_min: 64 << 20,
+            checkpoint_interval: None,
+            vacuum: Vacuum::default(),
+            retries_max: 10_000,
+            partition: HashPartition,
+            disk: None,
+            env: Arc::new(SystemEnv),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<K, V, P> EngineBuilder<K, V, P> {
+    /// How many shards, each with a log of its own. 1 to 512; by default as many as the machine runs threads.
+    /// A directory may be reopened with another number: keys are moved while it opens.
+    pub fn shards(self, shards: usize) -> Self {
+        Self { shards: Some(shards), ..self }
+    }
+
+    /// Which anomalies transactions may see. By default none.
+    pub fn isolation(self, isolation: Isolation) -> Self {
+        Self { isolation, ..self }
+    }
+
+    /// What an acknowledged commit survives. By default, in a directory, power loss.
+    pub fn durability(self, durability: Durability) -> Self {
+        Self { durability: Some(durability), ..self }
+    }
+
+    /// The size of a log segment in bytes, rounded up to 4 KiB; 16 KiB to 1 GiB, by default 8 MiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.limits.segment_bytes = bytes;
+        self
+    }
+
+    /// How many segments a shard's log may grow to; 4 at the least, by default 128. At the limit, commits wait
+    /// for a checkpoint.
+    pub fn segments_max(mut self, segments: usize) -> Self {
+        self.limits.segments_max = segments;
+        self
+    }
+
+    /// A shard's checkpoint is not due before so many bytes were logged since the last; by default 64 MiB.
+    /// Above that it is due when as much was logged as the last one took, or when the ring is half full.
+    pub fn checkpoint_after_bytes(self, bytes: u64) -> Self {
+        Self { checkpoint_logged_min: bytes, ..self }
+    }
+
+    /// Also writes checkpoints so often, of shards that logged something. By default never.
+    pub fn checkpoint_every(self, interval: Duration) -> Self {
+        Self { checkpoint_interval: Some(interval), ..self }
+    }
+
+    /// When old versions are reclaimed. By default automatically.
+    pub fn vacuum(self, vacuum: Vacuum) -> Self {
+        Self { vacuum, ..self }
+    }
+
+    /// How often [`crate::Handle::transaction`] reruns a body before it gives up; by default 10,000 times.
+    pub fn retries_max(self, retries: u32) -> Self {
+        Self { retries_max: retries, ..self }
+    }
+
+    /// Which shard a key belongs to. By default the engine's seeded hash decides.
+    pub fn partition<N>(self, partition: N) -> EngineBuilder<K, V, N> {
+        EngineBuilder {
+            partition,
+            shards: self.shards,
+            isolation: self.isolation,
+            durability: self.durability,
+            limits: self.limits,
+            checkpoint_logged_min: self.checkpoint_logged_min,
+            checkpoint_interval: self.checkpoint_interval,
+            vacuum: self.vacuum,
+            retries_max: self.retries_max,
+            disk: self.disk,
+            env: self.env,
+            types: PhantomData,
+        }
+    }
+
+    /// Where files go. By default the operating system's file system.
+    pub fn disk(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk: Some(disk), ..self }
+    }
+
+    /// Where time and randomness come from. By default the operating system.
+    pub fn env(self, env: Arc<dyn Env>) -> Self {
+        Self { env, ..self }
+    }
+
+    fn shard_count(&self) -> Result<usize, Error> {
+        let shards = self.shards.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(LOGS_MAX)
+        });
+        if (1..=LOGS_MAX).contains(&shards) {
+            Ok(shards)
+        } else {
+            Err(Error::config(format!("an engine has 1 to {LOGS_MAX} shards, not {shards}")))
+        }
+    }
+
+    fn ring_limits(&self) -> Result<RingLimits, Error> {
+        let RingLimits { segment_bytes, segments_max } = self.limits;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
+            return Err(Error::config(format!(
+                "a segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, not {segment_bytes}"
+            )));
+        }
+        if segments_max < 4 {
+            return Err(Error::config(format!(
+                "a log needs 4 segments at the least, one to write, one to reclaim and two spare ones, not \
+                 {segments_max}"
+            )));
+        }
+        Ok(RingLimits { segment_bytes: segment_bytes.next_multiple_of(4096), segments_max })
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
+    /// Opens the engine in a directory: makes a new one if the directory is missing or empty, else recovers
+    /// what is there. Waits for an engine in this process that was dropped and is about to give the directory
+    /// back.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that can't work, and outside of a tokio runtime; [`Error::Locked`],
+    /// [`Error::Corrupt`], [`Error::Decode`], [`Error::Unrecognized`], [`Error::DiskFull`], [`Error::Io`].
+    pub async fn open(self, directory: impl AsRef<Path>) -> Result<Engine<K, V, P>, Error> {
+        self.open_directory(directory.as_ref(), true).await
+    }
+
+    /// Opens the engine in a directory, and never makes a new one.
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] if there is none; else as for [`EngineBuilder::open`].
+    pub async fn open_existing(self, directory: impl AsRef<Path>) -> Result<Engine<K, V, P>, Error> {
+        self.open_directory(directory.as_ref(), false).await
+    }
+
+    async fn open_directory(self, directory: &Path, create: bool) -> Result<Engine<K, V, P>, Error> {
+        let runtime = runtime()?;
+        let options = WalOptions {
+            shards: self.shard_count()?,
+            policy: self.durability.unwrap_or(Durability::Full).policy()?,
+            limits: self.ring_limits()?,
+            checkpoint_logged_min: self.checkpoint_logged_min,
+            hash: HASH_NAME.to_owned(),
+            create,
+        };
+        let disk = match &self.disk {
+            Some(disk) => Arc::clone(disk),
+            None => Arc::new(RealDisk::new().map_err(|error| WalError::io("opening", directory, error))?),
+        };
+        crate::open::open(self, runtime, &*disk, directory, options).await
+    }
+
+    /// Makes an engine in memory, which survives nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that can't work, for a durability, and outside of a tokio runtime.
+    pub async fn in_memory(self) -> Result<Engine<K, V, P>, Error> {
+        let runtime = runtime()?;
+        let shards = self.shard_count()?;
+        if self.durability.is_some() {
+            return Err(Error::config("an engine in memory can't be durable; use `open` with a directory"));
+        }
+        Ok(crate::open::in_memory(self, runtime, shards))
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Handle, Error> {
+    tokio::runtime::Handle::try_current()
+        .map_err(|_| Error::config("an engine is opened within a tokio runtime, which then runs its tasks"))
+}

@@ -1,0 +1,165 @@
+//! The engine: what keeps a directory open.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anabranch_shard::{Key, Level, Partition, Value};
+use anabranch_wal::Wal;
+use tokio::sync::oneshot;
+
+use crate::builder::EngineBuilder;
+use crate::inner::Inner;
+use crate::keeper::{Request, Requests};
+use crate::report::ShardStats;
+use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
+
+/// An open engine.
+///
+/// Its tasks run in the tokio runtime that opened it. Dropping it shuts it down without blocking: its handles
+/// then return [`Error::Closed`], and opening the same directory again waits until it is done. Every
+/// acknowledged commit is there then. [`Engine::close`] does the same and says how it went.
+pub struct Engine<K: Key, V: Value, P = HashPartition> {
+    inner: Arc<Inner<K, V, P>>,
+    wal: Option<Arc<Wal>>,
+    requests: Requests,
+    report: RecoveryReport,
+}
+
+impl<K: Key, V: Value> Engine<K, V> {
+    /// Settings for a new engine.
+    pub fn builder() -> EngineBuilder<K, V> {
+        EngineBuilder::new()
+    }
+}
+
+impl<K: Key, V: Value, P> Engine<K, V, P> {
+    pub(crate) const fn new(
+        inner: Arc<Inner<K, V, P>>,
+        wal: Option<Arc<Wal>>,
+        requests: Requests,
+        report: RecoveryReport,
+    ) -> Self {
+        Self { inner, wal, requests, report }
+    }
+
+    /// What opening found and did.
+    #[must_use]
+    pub const fn recovery_report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// Writes checkpoints of all shards that logged something since their last, and gives back the log
+    /// segments that are no longer needed. The engine goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Config`] in memory; [`Error::DiskFull`], [`Error::Io`]: the log keeps everything, try again;
+    /// [`Error::ReadOnly`], [`Error::Closed`].
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        self.ask(Request::Checkpoint).await
+    }
+
+    /// Waits until everything committed so far survives power loss. In memory, until it is applied.
+    ///
+    /// # Errors
+    /// [`Error::Indeterminate`], [`Error::Closed`].
+    pub async fn sync(&self) -> Result<(), Error> {
+        self.inner.closed.check()?;
+        let last = self.inner.sequencer.last();
+        self.inner.acknowledged(Level::Synced, last).await
+    }
+
+    /// Reclaims all versions and removed keys that nobody can ask for any more, and counts them.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::ReadOnly`] after a failure.
+    pub async fn vacuum(&self) -> Result<VacuumReport, Error> {
+        self.inner.check_writable()?;
+        let mut report = VacuumReport::default();
+        for shard in &*self.inner.shards {
+            let fault = || self.inner.health().check().err().map_or(Error::Closed, Error::refused);
+            report += shard.sweep().await.map_err(|_| fault())?;
+        }
+        Ok(report)
+    }
+
+    /// Counters and the state of each part. Cheap, but not for every request: it looks at every shard.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let (oldest_reader, readers) = inner.readers.oldest();
+        let rings = self.wal.as_ref().map(|wal| wal.usage()).unwrap_or_default();
+        let shards = inner.shards.iter().enumerate().map(|(index, shard)| {
+            let (versions, keys) = shard.map().size();
+            let (queues, to_sweep) = shard.queues();
+            let ring = rings.get(index).copied().unwrap_or_default();
+            ShardStats { keys, versions, to_sweep, in_flight: shard.in_flight(), queues, ring }
+        });
+        let shards = shards.collect();
+        Stats {
+            commits: inner.sequencer.last().0 - self.report.log.recovered_to.0,
+            two_phase: inner.counters.two_phase.load(Ordering::Relaxed),
+            conflicts: inner.counters.conflicts.load(Ordering::Relaxed),
+            reruns: inner.counters.reruns.load(Ordering::Relaxed),
+            applied: inner.sequencer.get(Level::Applied),
+            written: inner.sequencer.written(),
+            synced: inner.sequencer.get(Level::Synced),
+            durable: inner.sequencer.get(Level::Durable),
+            horizon: inner.readers.horizon(),
+            readers,
+            oldest_reader,
+            log: self.wal.as_ref().map(|wal| wal.stats()).unwrap_or_default(),
+            checkpoint_error: self.requests.checkpoint_error.lock().clone(),
+            shards,
+        }
+    }
+
+    /// Closes the engine: what is under way ends, everything is synced, and the directory is given back. After
+    /// that, handles return [`Error::Closed`].
+    ///
+    /// Cancel safety: dropping the future does not stop the closing.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] if the engine had failed or fails now; it is closed all the same.
+    pub async fn close(self) -> Result<(), Error> {
+        self.inner.closed.close();
+        if let Some(wal) = &self.wal {
+            wal.closing();
+        }
+        let (reply, closed) = oneshot::channel();
+        let sent = self.requests.sender.send(Request::Close(reply)).await;
+        drop(self);
+        match sent {
+            Ok(()) => closed.await.unwrap_or(Err(Error::Closed)),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Request,
+    ) -> Result<(), Error> {
+        self.inner.closed.check()?;
+        let (reply, done) = oneshot::channel();
+        self.requests.sender.send(request(reply)).await.map_err(|_| Error::Closed)?;
+        done.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Engine<K, V, P> {
+    /// A way in for any task or thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle<K, V, P> {
+        Handle::new(Arc::clone(&self.inner))
+    }
+}
+
+impl<K: Key, V: Value, P> Drop for Engine<K, V, P> {
+    fn drop(&mut self) {
+        // The keeper sees that nobody can send requests any more, and closes in an orderly way. If its runtime
+        // has ended, there is nothing left to close.
+        self.inner.closed.close();
+        if let Some(wal) = &self.wal {
+            wal.closing();
+        }
+    }
+}

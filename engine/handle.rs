@@ -1,0 +1,332 @@
+//! The handle: what a user's tasks hold.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::ops::{AsyncFnMut, RangeBounds};
+use std::sync::Arc;
+
+use anabranch_shard::{Changed, HashPartition, Key, Level, Part, Partition, Updated, Validation, Value};
+use anabranch_wal::Timestamp;
+
+use crate::ingest::{Ingest, IngestOptions};
+use crate::inner::{Failed, Inner};
+use crate::retry::Retry;
+use crate::scan::{Prefix, Scan, ScanStream};
+use crate::transaction::encode;
+use crate::{Commit, Durability, Error, Snapshot, Transaction};
+
+/// A way into the engine. Cheap to clone, works from any thread and any executor, and outlives the engine:
+/// its calls then return [`Error::Closed`].
+pub struct Handle<K: Key, V: Value, P = HashPartition> {
+    inner: Arc<Inner<K, V, P>>,
+    /// What its commits wait for.
+    level: Level,
+}
+
+impl<K: Key, V: Value, P> Clone for Handle<K, V, P> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), level: self.level }
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
+    pub(crate) const fn new(inner: Arc<Inner<K, V, P>>) -> Self {
+        Self { inner, level: Level::Durable }
+    }
+
+    /// A handle whose commits are acknowledged at this level, if it is stronger than the engine's: `Full` in a
+    /// relaxed engine. A weaker one changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] in an engine in memory, where nothing can be durable.
+    pub fn with_durability(&self, durability: Durability) -> Result<Self, Error> {
+        if !self.inner.durable {
+            return Err(Error::config("an engine in memory can't make commits durable; open it in a directory"));
+        }
+        let level = match durability {
+            Durability::Full => Level::Synced,
+            Durability::Relaxed(_) => self.level,
+        };
+        Ok(Self { inner: Arc::clone(&self.inner), level })
+    }
+
+    /// The value of a key. Synchronous: a memory read, which shows only what is durable.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        self.inner.closed.check()?;
+        let shard = &self.inner.shards[self.inner.router.shard(key)];
+        Ok(shard.map().get(key, || self.inner.sequencer.get(Level::Durable)))
+    }
+
+    /// The values of several keys, in their order, all at one timestamp.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn get_many<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = &'q Q>,
+    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized + 'q,
+    {
+        self.snapshot().get_many(keys)
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn contains_key<Q>(&self, key: &Q) -> Result<bool, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// How many keys have a value, all at one timestamp. Looks at every key.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn len(&self) -> Result<usize, Error> {
+        self.snapshot().len()
+    }
+
+    /// Whether no key has a value.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        self.snapshot().is_empty()
+    }
+
+    /// The entries within a range, in order, from either end, at one timestamp. A range with its end before
+    /// its start is empty.
+    pub fn range(&self, range: impl RangeBounds<K>) -> Scan<K, V> {
+        self.snapshot().range(range)
+    }
+
+    /// The entries whose keys begin with `prefix`, in order, from either end, at one timestamp.
+    pub fn prefix<Q>(&self, prefix: &Q) -> Scan<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        self.snapshot().prefix(prefix)
+    }
+
+    /// [`Handle::range`] as a stream.
+    pub fn range_stream(&self, range: impl RangeBounds<K>) -> ScanStream<K, V> {
+        self.snapshot().range_stream(range)
+    }
+
+    /// [`Handle::prefix`] as a stream.
+    pub fn prefix_stream<Q>(&self, prefix: &Q) -> ScanStream<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        self.snapshot().prefix_stream(prefix)
+    }
+
+    /// A read-only view of the whole engine at one timestamp.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<K, V, P> {
+        Snapshot::new(Arc::clone(&self.inner))
+    }
+
+    /// Sets a key, and waits for the acknowledgement. Never a conflict.
+    ///
+    /// Cancel safety: the write is handed over as a whole or not at all. Dropping the future after that does
+    /// not take it back.
+    ///
+    /// # Errors
+    /// [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]: nothing was changed.
+    /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
+    pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
+        let timestamp = self.submit_blind(vec![(key, Some(value))]).await?;
+        self.inner.acknowledged(self.level, timestamp).await
+    }
+
+    /// Sets and removes keys that all live on one shard, as one commit, without reading anything.
+    pub(crate) async fn submit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Timestamp, Error> {
+        let mut parts = BTreeMap::new();
+        for (key, value) in writes {
+            let shard = self.inner.router.shard(&key);
+            let part = parts.entry(shard).or_insert_with(|| Part::new(Validation::Blind));
+            if self.inner.durable {
+                encode(part, &key, value.as_ref())?;
+            }
+            part.writes.push(key);
+            part.values.push(value.map(Arc::new));
+        }
+        match self.inner.submit(parts, None).await {
+            Ok(timestamp) => Ok(timestamp),
+            Err(Failed::Error(error)) => Err(error),
+            Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
+        }
+    }
+
+    /// Removes a key, waits for the acknowledgement, and returns the value it had. Never a conflict.
+    ///
+    /// # Errors
+    /// As for [`Handle::insert`].
+    pub async fn remove<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<Q>,
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        Ok(self.change(key.to_owned(), |_| Changed::Remove).await?.old)
+    }
+
+    /// Changes a key on its shard, next to its value, waits for the acknowledgement, and returns the new
+    /// value. `change` gets the current value, `None` if there is none, and returns the next; `None` removes.
+    /// Never a conflict: this is how to count, append or merge without reruns.
+    ///
+    /// `change` runs on the shard's task and holds up its other commits, so it should be short. It may run
+    /// again if the log has no room for its result at once. It must not call back into the engine's commits;
+    /// that is [`Error::Nested`].
+    ///
+    /// # Errors
+    /// As for [`Handle::insert`]; [`Error::Panicked`] if `change` panics.
+    pub async fn update(
+        &self,
+        key: K,
+        mut change: impl FnMut(Option<&V>) -> Option<V> + Send + 'static,
+    ) -> Result<Option<Arc<V>>, Error> {
+        let change = move |old: Option<&V>| match change(old) {
+            Some(new) => Changed::Put(Arc::new(new)),
+            None => Changed::Remove,
+        };
+        Ok(self.change(key, change).await?.new)
+    }
+
+    async fn change(
+        &self,
+        key: K,
+        change: impl FnMut(Option<&V>) -> Changed<V> + Send + 'static,
+    ) -> Result<Updated<V>, Error> {
+        self.inner.check_writable()?;
+        let shard = &self.inner.shards[self.inner.router.shard(&key)];
+        let outcome = shard.update(key, Box::new(change)).await;
+        match self.inner.outcome(outcome) {
+            Ok(updated) => {
+                self.inner.acknowledged(self.level, updated.timestamp).await?;
+                Ok(updated)
+            }
+            Err(Failed::Error(error)) => Err(error),
+            Err(Failed::Conflict(_)) => unreachable!("an update waits its turn and is not validated"),
+        }
+    }
+
+    /// Begins a read-write transaction, to be committed by hand.
+    #[must_use]
+    pub fn begin(&self) -> Transaction<K, V, P> {
+        Transaction::begin(Arc::clone(&self.inner), self.level)
+    }
+
+    /// Runs `body` in a transaction and commits it; on a conflict, runs it again. The error type is the
+    /// caller's own; a body that returns an error is rolled back and not run again.
+    ///
+    /// The body is synchronous: its reads are memory reads, and short transactions conflict less. It may run
+    /// several times, so its effects besides the transaction should bear that.
+    ///
+    /// Cancel safety: dropping the future rolls back, or, once the commit was handed over, leaves it to take
+    /// place.
+    ///
+    /// # Errors
+    /// The body's own; or, made into the caller's type, those of [`Transaction::commit`], with
+    /// [`Error::Conflict`] only once the limit of retries is reached.
+    pub async fn transaction<T, E, F>(&self, mut body: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Transaction<K, V, P>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let mut retry = Retry::new();
+        loop {
+            let mut transaction = self.begin();
+            let result = body(&mut transaction);
+            if let Some(done) = self.finish(transaction, result, &mut retry).await {
+                return done;
+            }
+        }
+    }
+
+    /// [`Handle::transaction`] for a body that must await something.
+    ///
+    /// # Errors
+    /// As for [`Handle::transaction`].
+    pub async fn transaction_async<T, E, F>(&self, mut body: F) -> Result<T, E>
+    where
+        F: AsyncFnMut(&mut Transaction<K, V, P>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let mut retry = Retry::new();
+        loop {
+            let mut transaction = self.begin();
+            let result = body(&mut transaction).await;
+            if let Some(done) = self.finish(transaction, result, &mut retry).await {
+                return done;
+            }
+        }
+    }
+
+    /// Ends one run of a transaction's body. `None` means: run it again.
+    async fn finish<T, E: From<Error>>(
+        &self,
+        transaction: Transaction<K, V, P>,
+        result: Result<T, E>,
+        retry: &mut Retry,
+    ) -> Option<Result<T, E>> {
+        let inner = &self.inner;
+        let value = match result {
+            Ok(value) => value,
+            Err(error) => {
+                // U1: the error may rest on what was read, so that must be durable before it is told.
+                let (level, read_at) = (transaction.level(), transaction.read_timestamp());
+                drop(transaction);
+                let confirmed = inner.acknowledged(level, read_at).await;
+                return Some(Err(confirmed.err().map_or(error, E::from)));
+            }
+        };
+        let gates = transaction.gates();
+        let committed = transaction.try_commit().await;
+        let outcome = match committed {
+            Ok(timestamp) => inner.acknowledged(self.level, timestamp).await,
+            Err(Failed::Error(error)) => Err(error),
+            Err(Failed::Conflict(newer)) => match retry.again(inner, newer, gates).await {
+                Ok(()) => return None,
+                Err(error) => Err(error),
+            },
+        };
+        Some(outcome.map(|()| value).map_err(E::from))
+    }
+
+    /// A sink for many writes: gathers them per shard, keeps a bounded number of batches in flight, and slows
+    /// its producer when the engine is behind.
+    #[must_use]
+    pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
+        Ingest::new(self.clone(), options)
+    }
+
+    pub(crate) const fn inner(&self) -> &Arc<Inner<K, V, P>> {
+        &self.inner
+    }
+
+    pub(crate) async fn commit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Commit, Error> {
+        let timestamp = self.submit_blind(writes).await?;
+        self.inner.acknowledged(self.level, timestamp).await?;
+        Ok(Commit::at(timestamp))
+    }
+}

@@ -1,0 +1,135 @@
+//! What handles share: the way to the shards, and the way a commit goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anabranch_coordinator::Coordinator;
+use anabranch_shard::{Gone, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value};
+use anabranch_wal::{Env, Fault, Health, Timestamp};
+
+use crate::retry::RetryGates;
+use crate::{Error, Isolation};
+
+/// Everything a handle needs. It holds no file: a directory is given back although handles live on.
+pub(crate) struct Inner<K: Key, V: Value, P> {
+    pub(crate) router: Router<P>,
+    pub(crate) shards: Arc<[Shard<K, V>]>,
+    pub(crate) coordinator: Coordinator<K, V>,
+    pub(crate) sequencer: Arc<Sequencer>,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) isolation: Isolation,
+    /// Whether there is a log, so that writes must be encoded.
+    pub(crate) durable: bool,
+    pub(crate) retries_max: u32,
+    pub(crate) gates: RetryGates,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) closed: Closed,
+    pub(crate) counters: Counters,
+}
+
+/// Whether calls return [`Error::Closed`].
+#[derive(Clone, Default)]
+pub(crate) struct Closed(Arc<AtomicBool>);
+
+impl Closed {
+    pub(crate) fn close(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.0.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Closes when the engine's health says so, as when its runtime ends.
+    pub(crate) fn follow(&self, health: &Arc<Health>) {
+        let (closed, followed) = (self.clone(), Arc::downgrade(health));
+        health.on_fault(move || {
+            if let Some(health) = followed.upgrade()
+                && matches!(health.fault(), Some(Fault::Closed))
+            {
+                closed.close();
+            }
+        });
+    }
+}
+
+/// What has happened since the engine was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) reruns: AtomicU64,
+    pub(crate) two_phase: AtomicU64,
+}
+
+/// How one try to commit failed.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// A rerun may succeed once this commit is visible.
+    Conflict(Timestamp),
+    /// A rerun would fail the same way.
+    Error(Error),
+}
+
+impl<K: Key, V: Value, P> Inner<K, V, P> {
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        self.sequencer.health()
+    }
+
+    /// Whether a commit may begin.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        self.closed.check()?;
+        if anabranch_shard::runs_a_change() {
+            return Err(Error::Nested);
+        }
+        self.health().check().map_err(Error::refused)
+    }
+
+    /// Hands a transaction's parts over, to the one shard or to the coordinator, and returns its timestamp.
+    pub(crate) async fn submit(
+        &self,
+        parts: BTreeMap<usize, Part<K, V>>,
+        reader: Option<Arc<Reader>>,
+    ) -> Result<Timestamp, Failed> {
+        self.check_writable().map_err(Failed::Error)?;
+        let mut parts: Vec<_> = parts.into_iter().collect();
+        let outcome = if parts.len() == 1
+            && let Some((shard, part)) = parts.pop()
+        {
+            self.shards[shard].commit(part, reader).await
+        } else {
+            self.counters.two_phase.fetch_add(1, Ordering::Relaxed);
+            self.coordinator.commit(parts, reader).await
+        };
+        self.outcome(outcome)
+    }
+
+    /// What an answer of a shard, or its silence, means for the caller.
+    pub(crate) fn outcome<T>(&self, outcome: Result<Result<T, Reject>, Gone>) -> Result<T, Failed> {
+        match outcome {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(reject)) => Err(match Error::from_reject(reject) {
+                Ok(error) => Failed::Error(error),
+                Err(newer) => {
+                    self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+                    Failed::Conflict(newer)
+                }
+            }),
+            Err(Gone) => {
+                let fault = self.health().fault().cloned().unwrap_or(Fault::Closed);
+                Err(Failed::Error(Error::in_flight(fault)))
+            }
+        }
+    }
+
+    /// Waits until a commit is as durable as `level` says.
+    pub(crate) async fn acknowledged(&self, level: Level, timestamp: Timestamp) -> Result<(), Error> {
+        self.sequencer.reached(level, timestamp).await.map_err(Error::in_flight)
+    }
+
+    /// The level that a read-write transaction reads at. After a failure, what is applied may be lost (U2).
+    pub(crate) fn transaction_level(&self) -> Level {
+        if self.health().fault().is_some() { Level::Durable } else { Level::Applied }
+    }
+}

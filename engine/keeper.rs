@@ -1,0 +1,262 @@
+//! The keeper: the task that looks after an engine. It writes checkpoints, sweeps idle shards, and closes the
+//! engine in an orderly way. It owns the log's tasks: they end with it.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_shard::{Key, Level, ShardMap, Value, encode};
+use anabranch_wal::{Checkpoint, Fault, FinishedCheckpoint, Timestamp, Wal};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::inner::Inner;
+use crate::{Error, Vacuum};
+
+/// Keys of a checkpoint read at a time.
+const CHECKPOINT_PAGE_KEYS: usize = 512;
+/// After a failed checkpoint, the next try by itself waits so long.
+const CHECKPOINT_BACKOFF: Duration = Duration::from_secs(1);
+const REQUESTS_MAX: usize = 64;
+
+/// What an [`crate::Engine`] asks of its keeper.
+pub(crate) enum Request {
+    /// Write checkpoints of all shards that logged something.
+    Checkpoint(oneshot::Sender<Result<(), Error>>),
+    /// Close. Dropping the sender of requests asks for the same.
+    Close(oneshot::Sender<Result<(), Error>>),
+}
+
+/// The engine's end of the line to its keeper.
+pub(crate) struct Requests {
+    pub(crate) sender: mpsc::Sender<Request>,
+    pub(crate) checkpoint_error: Arc<Mutex<Option<String>>>,
+}
+
+pub(crate) struct Keeper<K: Key, V: Value, P> {
+    inner: Arc<Inner<K, V, P>>,
+    wal: Option<Arc<Wal>>,
+    log_tasks: JoinSet<()>,
+    requests: mpsc::Receiver<Request>,
+    vacuum: Vacuum,
+    checkpoint_interval: Option<Duration>,
+    checkpoint_error: Arc<Mutex<Option<String>>>,
+}
+
+/// Why the keeper woke up.
+enum Event {
+    Request(Option<Request>),
+    LogGrew,
+    CheckpointTime,
+    VacuumTime,
+}
+
+impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
+    pub(crate) fn new(
+        inner: Arc<Inner<K, V, P>>,
+        log: Option<(Arc<Wal>, JoinSet<()>)>,
+        vacuum: Vacuum,
+        checkpoint_interval: Option<Duration>,
+    ) -> (Self, Requests) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let checkpoint_error = Arc::new(Mutex::new(None));
+        let (wal, log_tasks) = log.map_or((None, JoinSet::new()), |(wal, tasks)| (Some(wal), tasks));
+        let (error, sent) = (Arc::clone(&checkpoint_error), sender);
+        let keeper =
+            Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
+        (keeper, Requests { sender: sent, checkpoint_error: error })
+    }
+
+    pub(crate) async fn run(mut self) {
+        let reply = loop {
+            match self.wait().await {
+                Event::Request(Some(Request::Checkpoint(reply))) => {
+                    let _ = reply.send(self.checkpoint_all().await);
+                }
+                Event::Request(Some(Request::Close(reply))) => break Some(reply),
+                Event::Request(None) => break None,
+                Event::LogGrew => self.checkpoint_due().await,
+                Event::CheckpointTime => {
+                    let _ = self.checkpoint_all().await;
+                }
+                Event::VacuumTime => self.sweep_idle().await,
+            }
+        };
+        let closed = self.close().await;
+        // The directory is given back before whoever closes is told.
+        let inner = Arc::clone(&self.inner);
+        drop(self);
+        inner.health().fail(Fault::Closed);
+        if let Some(reply) = reply {
+            let _ = reply.send(closed);
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        let vacuum = match self.vacuum {
+            Vacuum::Automatic { idle_interval } => Some(idle_interval),
+            Vacuum::Manual => None,
+        };
+        let wal = self.wal.clone();
+        let grown = async {
+            match &wal {
+                Some(wal) => wal.control().checkpoint_may_be_due().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            request = self.requests.recv() => Event::Request(request),
+            () = grown => Event::LogGrew,
+            () = sleep(self.checkpoint_interval) => Event::CheckpointTime,
+            () = sleep(vacuum) => Event::VacuumTime,
+        }
+    }
+
+    async fn sweep_idle(&self) {
+        for shard in &*self.inner.shards {
+            if shard.queues().1 > 0 {
+                let _ = shard.sweep().await;
+            }
+        }
+    }
+
+    async fn checkpoint_due(&self) {
+        let Some(wal) = &self.wal else { return };
+        for shard in wal.checkpoints_due() {
+            if self.checkpoint(wal, shard).await.is_err() {
+                // The log keeps everything; a full ring makes commits wait, and asks again.
+                tokio::time::sleep(CHECKPOINT_BACKOFF).await;
+                wal.control().wake_keeper();
+            }
+        }
+    }
+
+    async fn checkpoint_all(&self) -> Result<(), Error> {
+        let Some(wal) = &self.wal else {
+            return Err(Error::config("an engine in memory has no checkpoints; open it in a directory"));
+        };
+        for shard in 0..self.inner.shards.len() {
+            if wal.logged_since_checkpoint(shard) > 0 {
+                self.checkpoint(wal, shard).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and publishes the checkpoint of one shard.
+    async fn checkpoint(&self, wal: &Wal, shard: usize) -> Result<(), Error> {
+        let outcome = self.try_checkpoint(wal, shard).await;
+        *self.checkpoint_error.lock() = outcome.as_ref().err().map(ToString::to_string);
+        // Also after a failure: what waits for space may be too large for any recycling.
+        let relieved = wal.relieve(shard).await.map_err(Error::from);
+        outcome.and(relieved)
+    }
+
+    async fn try_checkpoint(&self, wal: &Wal, shard: usize) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.health().check().map_err(Error::refused)?;
+        // A registered reader: its versions stay while the writer goes on.
+        let reader = inner.readers.register(Level::Applied);
+        let timestamp = reader.timestamp();
+        if timestamp == Timestamp::ZERO {
+            return Ok(());
+        }
+        // R32: nothing undecided goes into a checkpoint, so the logs are synced up to it first (T5).
+        inner.sequencer.reached(Level::Synced, timestamp).await.map_err(Error::refused)?;
+        let finished = write_checkpoint(wal, shard, inner.shards[shard].map(), timestamp).await?;
+        drop(reader);
+        wal.publish(&[finished]).await.map_err(|error| {
+            inner.health().fail(Fault::Log(error.clone()));
+            Error::from(error)
+        })
+    }
+
+    /// Lets what is under way end, syncs everything, and says so in the manifest.
+    async fn close(&mut self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.inner);
+        inner.closed.close();
+        inner.coordinator.close();
+        for shard in &*inner.shards {
+            shard.close();
+        }
+        let drained = async {
+            inner.coordinator.idle().await?;
+            for shard in &*inner.shards {
+                shard.barrier().await?;
+            }
+            Ok::<_, anabranch_shard::Gone>(())
+        };
+        let mut outcome = Ok(());
+        if drained.await.is_ok()
+            && let Some(wal) = &self.wal
+        {
+            outcome = self.sync_and_seal(wal).await;
+        } else if let Some(fault) = inner.health().fault() {
+            outcome = Err(Error::refused(fault.clone()));
+        }
+        inner.coordinator.stop().await;
+        for shard in &*inner.shards {
+            shard.stop().await;
+        }
+        self.log_tasks.shutdown().await;
+        outcome
+    }
+
+    async fn sync_and_seal(&self, wal: &Wal) -> Result<(), Error> {
+        let sequencer = &self.inner.sequencer;
+        let last = sequencer.last();
+        sequencer.reached(Level::Synced, last).await.map_err(Error::refused)?;
+        Ok(wal.seal_promises().await?)
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes a shard's content at a timestamp to a new file, and makes that durable. The manifest does not name
+/// it yet.
+pub(crate) async fn write_checkpoint<K: Key, V: Value>(
+    wal: &Wal,
+    shard: usize,
+    map: &ShardMap<K, V>,
+    timestamp: Timestamp,
+) -> Result<FinishedCheckpoint, Error> {
+    let mut checkpoint = wal.begin_checkpoint(shard, timestamp).await?;
+    match write_entries(&mut checkpoint, map, timestamp).await {
+        Ok(()) => Ok(wal.finish_checkpoint(checkpoint).await?),
+        Err(error) => {
+            wal.abandon_checkpoint(checkpoint).await;
+            Err(error)
+        }
+    }
+}
+
+async fn write_entries<K: Key, V: Value>(
+    checkpoint: &mut Checkpoint,
+    map: &ShardMap<K, V>,
+    timestamp: Timestamp,
+) -> Result<(), Error> {
+    let writer = &mut checkpoint.writer;
+    let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
+    while let Some(bounds) = unread.take() {
+        let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, timestamp);
+        for (key, written, value) in &page.entries {
+            writer
+                .push(*written, |bytes| encode(bytes, key), |bytes| encode(bytes, &**value))
+                .map_err(|reason| Error::Encode { reason })?;
+            if writer.block_is_full() {
+                writer.write_block().await?;
+            }
+        }
+        unread = page.resume_after.map(|last| (Bound::Excluded(last), Bound::Unbounded));
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+

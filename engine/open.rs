@@ -1,0 +1,226 @@
+//! Putting an engine together: recover the log, load the shards, start the actors.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anabranch_coordinator::Coordinator;
+use anabranch_shard::{
+    DecodeError, Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, Value, decode_key, decode_value,
+};
+use anabranch_wal::{
+    CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
+    Write,
+};
+use tokio::task::JoinSet;
+
+use crate::builder::EngineBuilder;
+use crate::inner::{Closed, Counters, Inner};
+use crate::keeper::{Keeper, write_checkpoint};
+use crate::retry::RetryGates;
+use crate::{Engine, Error, RecoveryReport, Vacuum};
+
+/// A load lets other tasks run after so many records.
+const RECORDS_PER_YIELD: usize = 512;
+
+pub(crate) async fn open<K: Key, V: Value, P: Partition<K>>(
+    builder: EngineBuilder<K, V, P>,
+    runtime: tokio::runtime::Handle,
+    disk: &dyn Disk,
+    directory: &Path,
+    options: WalOptions,
+) -> Result<Engine<K, V, P>, Error> {
+    let started = builder.env.now();
+    let shards = options.shards;
+    let Opened { mut wal, logs, summary } = Wal::open(disk, directory, options, &*builder.env).await?;
+    let router = Router::new(wal.hash_seed(), builder.partition.clone(), shards);
+    let maps: Vec<_> = (0..shards).map(|_| Arc::new(ShardMap::new(wal.hash_seed()))).collect();
+    let recovered_to = summary.recovered_to;
+    let mut report = RecoveryReport { created: logs.is_empty(), log: summary, ..RecoveryReport::default() };
+
+    let shards_before = logs.len();
+    let moved = load(&wal, &router, &maps, logs, &mut report).await?;
+    let replaced = !report.created && (moved || shards_before != shards);
+    if replaced {
+        report.moved_from_shards = Some(shards_before);
+        wal.replace_logs().await?;
+    }
+
+    let health = Arc::<Health>::default();
+    let sequencer = Sequencer::new(recovered_to, Some(Arc::clone(wal.control())), Arc::clone(&health));
+    let readers = Readers::new(Arc::clone(&sequencer));
+    if replaced || wal.needs_checkpoints_to_open().await {
+        checkpoint_all(&wal, &maps, recovered_to).await?;
+    }
+    let advanced = Arc::clone(&sequencer);
+    let tasks = wal.start(&health, &(Arc::new(move || advanced.advance()) as _)).await?;
+    let wal = Arc::new(wal);
+    report.elapsed = builder.env.now().saturating_sub(started);
+    let parts = Parts { router, maps, sequencer, readers, runtime };
+    Ok(assemble(builder, parts, Some((wal, tasks)), report))
+}
+
+pub(crate) fn in_memory<K: Key, V: Value, P: Partition<K>>(
+    builder: EngineBuilder<K, V, P>,
+    runtime: tokio::runtime::Handle,
+    shards: usize,
+) -> Engine<K, V, P> {
+    let seed = builder.env.random();
+    let sequencer = Sequencer::new(Timestamp::ZERO, None::<Arc<SyncControl>>, Arc::default());
+    let parts = Parts {
+        router: Router::new(seed, builder.partition.clone(), shards),
+        maps: (0..shards).map(|_| Arc::new(ShardMap::new(seed))).collect(),
+        readers: Readers::new(Arc::clone(&sequencer)),
+        sequencer,
+        runtime,
+    };
+    let report = RecoveryReport { created: true, ..RecoveryReport::default() };
+    assemble(builder, parts, None, report)
+}
+
+struct Parts<K, V, P> {
+    router: Router<P>,
+    maps: Vec<Arc<ShardMap<K, V>>>,
+    sequencer: Arc<Sequencer>,
+    readers: Arc<Readers>,
+    runtime: tokio::runtime::Handle,
+}
+
+fn assemble<K: Key, V: Value, P: Partition<K>>(
+    builder: EngineBuilder<K, V, P>,
+    parts: Parts<K, V, P>,
+    log: Option<(Arc<Wal>, JoinSet<()>)>,
+    report: RecoveryReport,
+) -> Engine<K, V, P> {
+    let Parts { router, maps, sequencer, readers, runtime } = parts;
+    let sweeps = builder.vacuum != Vacuum::Manual;
+    let logs = log.as_ref().map(|(wal, _)| wal.logs());
+    let start = |(index, map): (usize, Arc<ShardMap<K, V>>)| {
+        let log = logs.as_ref().map(|logs| Arc::clone(&logs[index]));
+        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, sweeps)
+    };
+    let shards: Arc<[Shard<K, V>]> = maps.into_iter().enumerate().map(start).collect();
+    let closed = Closed::default();
+    closed.follow(sequencer.health());
+    let inner = Arc::new(Inner {
+        router,
+        coordinator: Coordinator::start(Arc::clone(&shards), &sequencer),
+        shards,
+        sequencer,
+        readers,
+        env: builder.env,
+        isolation: builder.isolation,
+        durable: log.is_some(),
+        retries_max: builder.retries_max,
+        gates: RetryGates::new(),
+        runtime: runtime.clone(),
+        closed,
+        counters: Counters::default(),
+    });
+    let wal = log.as_ref().map(|(wal, _)| Arc::clone(wal));
+    let (keeper, requests) = Keeper::new(Arc::clone(&inner), log, builder.vacuum, builder.checkpoint_interval);
+    runtime.spawn(keeper.run());
+    Engine::new(inner, wal, requests, report)
+}
+
+/// What the tasks that load have counted.
+#[derive(Default)]
+struct Loaded {
+    entries: AtomicU64,
+    records: AtomicU64,
+    writes: AtomicU64,
+    /// A key routes to another shard than that of the log that had it.
+    moved: AtomicBool,
+}
+
+/// Loads all logs at once. `true` if keys have moved between shards.
+async fn load<K: Key, V: Value, P: Partition<K>>(
+    wal: &Wal,
+    router: &Router<P>,
+    maps: &[Arc<ShardMap<K, V>>],
+    logs: Vec<RecoveredLog>,
+    report: &mut RecoveryReport,
+) -> Result<bool, Error> {
+    let loaded = Arc::<Loaded>::default();
+    let mut tasks = JoinSet::new();
+    for (index, log) in logs.into_iter().enumerate() {
+        report.checkpoint_bytes += log.checkpoint.as_ref().map_or(0, |(entry, _)| entry.bytes);
+        let (disk, loaded) = (wal.disk(), Arc::clone(&loaded));
+        let loader = Loader { index, router: router.clone(), maps: maps.to_vec(), loaded };
+        tasks.spawn(async move { loader.load(&*disk, log).await });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        joined.map_err(|error| match error.try_into_panic() {
+            Ok(_) => Error::config("a key's `Ord` or `Hash`, or the partitioner, panicked while loading"),
+            Err(_) => Error::Closed,
+        })??;
+    }
+    report.checkpoint_entries = loaded.entries.load(Ordering::Relaxed);
+    report.records = loaded.records.load(Ordering::Relaxed);
+    report.writes = loaded.writes.load(Ordering::Relaxed);
+    Ok(loaded.moved.load(Ordering::Relaxed))
+}
+
+/// Loads one log. Keys go where they route today, whatever the log's number (L4).
+struct Loader<K, V, P> {
+    index: usize,
+    router: Router<P>,
+    maps: Vec<Arc<ShardMap<K, V>>>,
+    loaded: Arc<Loaded>,
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
+    async fn load(self, disk: &dyn Disk, log: RecoveredLog) -> Result<(), Error> {
+        if let Some((entry, path)) = log.checkpoint {
+            let mut reader = CheckpointReader::open(disk, &path, log.id, &entry).await?;
+            while let Some(entries) = reader.next_block().await? {
+                self.loaded.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                for (timestamp, write) in entries {
+                    self.put(timestamp, &write)?;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        for (count, record) in log.records.into_iter().enumerate() {
+            self.loaded.records.fetch_add(1, Ordering::Relaxed);
+            for write in record.writes() {
+                let write = write.map_err(|malformed| {
+                    Error::config(format!("a record of commit {} is malformed: {malformed:?}", record.timestamp))
+                })?;
+                self.loaded.writes.fetch_add(1, Ordering::Relaxed);
+                self.put(record.timestamp, &write)?;
+            }
+            if count % RECORDS_PER_YIELD == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, timestamp: Timestamp, write: &Write) -> Result<(), DecodeError> {
+        let key: K = decode_key(&write.key)?;
+        let value = match &write.value {
+            Some(value) => Some(Arc::new(decode_value(&write.key, value)?)),
+            None => None,
+        };
+        let shard = self.router.shard(&key);
+        if shard != self.index {
+            self.loaded.moved.store(true, Ordering::Relaxed);
+        }
+        self.maps[shard].load(key, timestamp, value);
+        Ok(())
+    }
+}
+
+/// Before anything is served: a checkpoint of every shard, and one manifest that names them all (L4).
+async fn checkpoint_all<K: Key, V: Value>(
+    wal: &Wal,
+    maps: &[Arc<ShardMap<K, V>>],
+    timestamp: Timestamp,
+) -> Result<(), Error> {
+    let mut finished = Vec::new();
+    for (shard, map) in maps.iter().enumerate() {
+        finished.push(write_checkpoint(wal, shard, map, timestamp).await?);
+    }
+    wal.publish(&finished).await.map_err(|error: WalError| error.into())
+}

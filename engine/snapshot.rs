@@ -1,0 +1,148 @@
+//! Read-only snapshots.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Reader, Value};
+use anabranch_wal::Timestamp;
+
+use crate::Error;
+use crate::inner::Inner;
+use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
+
+/// The whole engine at one timestamp, over all shards, for any number of reads. It never waits, never
+/// conflicts, and shows only what is durable.
+///
+/// It holds on to the versions it may be asked for: drop it when it is no longer needed.
+pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
+    inner: Arc<Inner<K, V, P>>,
+    reader: Arc<Reader>,
+}
+
+impl<K: Key, V: Value, P> Clone for Snapshot<K, V, P> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), reader: Arc::clone(&self.reader) }
+    }
+}
+
+impl<K: Key, V: Value, P> Snapshot<K, V, P> {
+    pub(crate) fn new(inner: Arc<Inner<K, V, P>>) -> Self {
+        let reader = Arc::new(inner.readers.register(Level::Durable));
+        Self { inner, reader }
+    }
+
+    /// The commit that the snapshot shows: that one and all before it.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.reader.timestamp()
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        self.inner.closed.check()?;
+        let timestamp = self.reader.timestamp();
+        Ok(self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp))
+    }
+
+    /// The values of several keys, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn get_many<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = &'q Q>,
+    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized + 'q,
+    {
+        keys.into_iter().map(|key| self.get(key)).collect()
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn contains_key<Q>(&self, key: &Q) -> Result<bool, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// How many keys have a value. Looks at every key.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn len(&self) -> Result<usize, Error> {
+        self.inner.closed.check()?;
+        Ok(self.count(usize::MAX))
+    }
+
+    /// Whether no key has a value. Stops at the first that has.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        self.inner.closed.check()?;
+        Ok(self.count(1) == 0)
+    }
+
+    fn count(&self, limit: usize) -> usize {
+        let timestamp = self.reader.timestamp();
+        let mut count = 0;
+        for shard in &*self.inner.shards {
+            if count < limit {
+                count += shard.map().count(timestamp, limit - count);
+            }
+        }
+        count
+    }
+
+    /// The entries within a range, in order, from either end. A range with its end before its start is empty.
+    pub fn range(&self, range: impl RangeBounds<K>) -> Scan<K, V> {
+        self.scan(&owned_bounds(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`, in order, from either end.
+    pub fn prefix<Q>(&self, prefix: &Q) -> Scan<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        self.scan(&prefix.prefix_bounds())
+    }
+
+    /// [`Snapshot::range`] as a stream.
+    pub fn range_stream(&self, range: impl RangeBounds<K>) -> ScanStream<K, V> {
+        ScanStream::new(self.range(range))
+    }
+
+    /// [`Snapshot::prefix`] as a stream.
+    pub fn prefix_stream<Q>(&self, prefix: &Q) -> ScanStream<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        ScanStream::new(self.prefix(prefix))
+    }
+
+    fn scan(&self, bounds: &Bounds<K>) -> Scan<K, V> {
+        let inner = &self.inner;
+        let own = std::collections::VecDeque::new();
+        Scan::new(&inner.shards, bounds, own, Arc::clone(&self.reader), inner.closed.clone())
+    }
+}

@@ -1,0 +1,318 @@
+//! A read-write transaction.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use anabranch_shard::{
+    Bounds, HashPartition, Key, Level, Part, Partition, Reached, Reader, Validation, Value, encode_write,
+};
+use anabranch_wal::Timestamp;
+
+use crate::inner::{Failed, Inner};
+use crate::read_set::ReadSet;
+use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
+use crate::write_set::WriteSet;
+use crate::{Error, Isolation};
+
+/// A read-write transaction: reads one snapshot with its own writes on top, and writes nothing before
+/// [`Transaction::commit`]. Dropping it rolls it back.
+///
+/// It reads what is applied, which may be a moment younger than what is durable; its commit waits until all of
+/// that is durable too. What a transaction has read that is then dropped unfinished can, in that moment, be
+/// of commits that a crash still takes back.
+pub struct Transaction<K: Key, V: Value, P = HashPartition> {
+    inner: Arc<Inner<K, V, P>>,
+    level: Level,
+    reader: Arc<Reader>,
+    reads: ReadSet<K>,
+    writes: WriteSet<K, V>,
+}
+
+/// A commit that has been acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    timestamp: Timestamp,
+}
+
+impl Commit {
+    pub(crate) const fn at(timestamp: Timestamp) -> Self {
+        Self { timestamp }
+    }
+
+    /// The commit's place in the commit order. For a transaction that wrote nothing, where it read.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+}
+
+/// A commit that is applied, and will be durable in a while: see [`Transaction::submit`].
+#[must_use = "the commit is not durable before `durable` says so"]
+pub struct Ticket {
+    timestamp: Timestamp,
+    durable: Reached,
+}
+
+impl Ticket {
+    /// The commit's place in the commit order.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// Waits for the acknowledgement. Dropping the future, or the ticket, does not take the commit back.
+    ///
+    /// # Errors
+    /// [`Error::Indeterminate`] or [`Error::Closed`] when the engine failed or closed before.
+    pub async fn durable(self) -> Result<Commit, Error> {
+        self.durable.await.map_err(Error::in_flight)?;
+        Ok(Commit::at(self.timestamp))
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
+    pub(crate) fn begin(inner: Arc<Inner<K, V, P>>, level: Level) -> Self {
+        let reader = Arc::new(inner.readers.register(inner.transaction_level()));
+        Self { inner, level, reader, reads: ReadSet::new(), writes: WriteSet::new() }
+    }
+
+    /// The commit that the transaction reads at: it sees that one and all before it.
+    #[must_use]
+    pub fn read_timestamp(&self) -> Timestamp {
+        self.reader.timestamp()
+    }
+
+    /// The value of a key, as of the beginning of the transaction or as it wrote it itself.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn get<Q>(&mut self, key: &Q) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ToOwned<Owned = K> + ?Sized,
+    {
+        self.inner.closed.check()?;
+        if let Some(own) = self.writes.get(key) {
+            return Ok(own.clone());
+        }
+        let shard = &self.inner.shards[self.inner.router.shard(key)];
+        let timestamp = self.reader.timestamp();
+        let value = shard.map().get(key, || timestamp);
+        if self.inner.isolation == Isolation::Serializable {
+            self.reads.key(key);
+        }
+        Ok(value)
+    }
+
+    /// Whether a key has a value. As [`Transaction::get`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn contains_key<Q>(&mut self, key: &Q) -> Result<bool, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ToOwned<Owned = K> + ?Sized,
+    {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// Sets a key. Nobody else sees it before the commit. Reads nothing, so it conflicts with nothing in a
+    /// serializable transaction.
+    pub fn insert(&mut self, key: K, value: V) {
+        self.writes.set(key, Some(Arc::new(value)));
+    }
+
+    /// Removes a key. As [`Transaction::insert`]; removing what is not there is no error.
+    pub fn remove<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        self.writes.set(key.to_owned(), None);
+    }
+
+    /// Reads a key, sets it to what the closure makes of it (`None` removes), and returns that.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn update(
+        &mut self,
+        key: K,
+        change: impl FnOnce(Option<&V>) -> Option<V>,
+    ) -> Result<Option<Arc<V>>, Error>
+    where
+        K: Borrow<K>,
+    {
+        let old = self.get(&key)?;
+        let new = change(old.as_deref()).map(Arc::new);
+        if old.is_some() || new.is_some() {
+            self.writes.set(key, new.clone());
+        }
+        Ok(new)
+    }
+
+    /// The entries within a range, in order, from either end, with the transaction's own writes as they are
+    /// now. A range with its end before its start is empty. The whole range counts as read, however far it is
+    /// consumed.
+    pub fn range(&mut self, range: impl RangeBounds<K>) -> Scan<K, V> {
+        self.scan(owned_bounds(&range))
+    }
+
+    /// The entries whose keys begin with `prefix`. As [`Transaction::range`].
+    pub fn prefix<Q>(&mut self, prefix: &Q) -> Scan<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        self.scan(prefix.prefix_bounds())
+    }
+
+    /// [`Transaction::range`] as a stream.
+    pub fn range_stream(&mut self, range: impl RangeBounds<K>) -> ScanStream<K, V> {
+        ScanStream::new(self.range(range))
+    }
+
+    /// [`Transaction::prefix`] as a stream.
+    pub fn prefix_stream<Q>(&mut self, prefix: &Q) -> ScanStream<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Prefix + ToOwned<Owned = K> + ?Sized,
+    {
+        ScanStream::new(self.prefix(prefix))
+    }
+
+    fn scan(&mut self, bounds: Bounds<K>) -> Scan<K, V> {
+        let own = self.writes.range(&bounds).collect();
+        let inner = &self.inner;
+        let scan = Scan::new(&inner.shards, &bounds, own, Arc::clone(&self.reader), inner.closed.clone());
+        if self.inner.isolation == Isolation::Serializable {
+            self.reads.range(bounds);
+        }
+        scan
+    }
+
+    /// Remembers where the transaction's writes stand, under a name. Names may repeat; the newest counts.
+    pub fn savepoint(&mut self, name: impl Into<String>) {
+        self.writes.savepoint(name.into());
+    }
+
+    /// Undoes all writes since the newest savepoint of this name, and forgets that savepoint and those after
+    /// it. What was read stays read.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSavepoint`]; nothing is undone then.
+    pub fn rollback_to(&mut self, name: &str) -> Result<(), Error> {
+        if self.writes.rollback_to(name) {
+            Ok(())
+        } else {
+            Err(Error::UnknownSavepoint { name: name.to_owned() })
+        }
+    }
+
+    /// Drops all writes. The same as dropping the transaction.
+    pub fn rollback(self) {}
+
+    /// Commits, and waits for the acknowledgement. Whoever has seen it sees the commit in every later read.
+    ///
+    /// A transaction that wrote nothing waits until what it read is durable, which in `Full` costs up to one
+    /// sync; take a snapshot where that is too much.
+    ///
+    /// Cancel safety: the commit is handed over as a whole or not at all. Dropping the future after that does
+    /// not take it back.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]:
+    /// nothing was changed. [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
+    pub async fn commit(self) -> Result<Commit, Error> {
+        self.submit().await?.durable().await
+    }
+
+    /// Commits without waiting for the acknowledgement: the commit has its place and is visible to
+    /// transactions; the ticket tells when it is durable.
+    ///
+    /// # Errors
+    /// As for [`Transaction::commit`].
+    pub async fn submit(self) -> Result<Ticket, Error> {
+        let (inner, level) = (Arc::clone(&self.inner), self.level);
+        let timestamp = self.try_commit().await.map_err(|failed| match failed {
+            Failed::Conflict(_) => Error::Conflict { attempts: 1 },
+            Failed::Error(error) => error,
+        })?;
+        Ok(Ticket { timestamp, durable: inner.sequencer.reached(level, timestamp) })
+    }
+
+    /// One try. Returns the timestamp whose durability confirms it.
+    pub(crate) async fn try_commit(self) -> Result<Timestamp, Failed> {
+        let Self { inner, reader, reads, writes, .. } = self;
+        inner.closed.check().map_err(Failed::Error)?;
+        let read_at = reader.timestamp();
+        if writes.is_empty() {
+            return Ok(read_at);
+        }
+        let parts = split(&inner, read_at, reads, writes).map_err(Failed::Error)?;
+        inner.submit(parts, Some(reader)).await
+    }
+
+    /// The gates of all keys touched so far, for a rerun.
+    pub(crate) fn gates(&self) -> BTreeSet<usize> {
+        let gates = &self.inner.gates;
+        let keys = self.reads.keys().chain(self.writes.keys());
+        keys.map(|key| gates.gate_of(key)).collect()
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+}
+
+/// The part of each shard that was read or is written (PROTOCOL V1), with its writes encoded, here on the
+/// caller's task.
+fn split<K: Key, V: Value, P: Partition<K>>(
+    inner: &Inner<K, V, P>,
+    read_at: Timestamp,
+    reads: ReadSet<K>,
+    writes: WriteSet<K, V>,
+) -> Result<BTreeMap<usize, Part<K, V>>, Error> {
+    let validation = match inner.isolation {
+        Isolation::Serializable => Validation::Reads(read_at),
+        Isolation::Snapshot => Validation::Writes(read_at),
+    };
+    let mut parts = BTreeMap::new();
+    for (key, value) in writes.into_writes() {
+        let shard = inner.router.shard(&key);
+        let part = parts.entry(shard).or_insert_with(|| Part::new(validation));
+        if inner.durable {
+            encode(part, &key, value.as_deref())?;
+        }
+        part.writes.push(key);
+        part.values.push(value);
+    }
+    let (keys, ranges) = reads.into_parts();
+    for key in keys {
+        let part = parts.entry(inner.router.shard(&key)).or_insert_with(|| Part::new(validation));
+        part.reads.push(key);
+    }
+    if !ranges.is_empty() {
+        for shard in 0..inner.router.shards() {
+            let part = parts.entry(shard).or_insert_with(|| Part::new(validation));
+            part.ranges.clone_from(&ranges);
+        }
+    }
+    Ok(parts)
+}
+
+/// Appends a write to a part's record. Never a conflict, so the error is one for the caller.
+pub(crate) fn encode<K: Key, V: Value>(
+    part: &mut Part<K, V>,
+    key: &K,
+    value: Option<&V>,
+) -> Result<(), Error> {
+    encode_write(&mut part.encoded, key, value).map_err(|reject| {
+        Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
+    })
+}

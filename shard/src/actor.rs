@@ -1,0 +1,88 @@
+//! The actor around a shard's core: a loop that feeds it messages. It decides nothing.
+//!
+//! A batch is what is handled before the mailbox runs dry (PROTOCOL A4). No handler awaits anything (A1), and
+//! the mailbox is always drained, also when the line is full: the decision that frees the line is behind (A2).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anabranch_wal::Log;
+use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::message::{Context, Message};
+use kameo::Actor;
+
+use crate::messages::{Barrier, Commit, Round, Sweep, Update};
+use crate::turn::Turn;
+use crate::{Key, Value};
+
+/// A batch is ended after so many messages even if more have come.
+const BATCH_MESSAGES_MAX: usize = 256;
+
+pub(crate) struct ShardActor<K: Key, V: Value> {
+    pub(crate) turn: Arc<Turn<K, V>>,
+    pub(crate) log: Option<Arc<Log>>,
+    pub(crate) batch: usize,
+}
+
+impl<K: Key, V: Value> Actor for ShardActor<K, V> {
+    type Args = Self;
+    type Error = Infallible;
+
+    async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(args)
+    }
+
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, Infallible> {
+        if self.batch > 0 && (mailbox.is_empty() || self.batch >= BATCH_MESSAGES_MAX) {
+            self.turn.finish_batch();
+            self.batch = 0;
+        }
+        let Some(log) = &self.log else { return Ok(mailbox.recv().await) };
+        loop {
+            tokio::select! {
+                biased;
+                signal = mailbox.recv() => return Ok(signal),
+                () = log.space_changed() => {
+                    self.turn.take(crate::core::ShardCore::space_changed);
+                    self.turn.finish_batch();
+                }
+            }
+        }
+    }
+}
+
+/// Messages are told, never asked, so an answer that nobody waits for can't stop the actor (A3).
+macro_rules! handle {
+    ($message:ident $(<$($generic:ident),+>)? => $method:ident) => {
+        impl<K: Key, V: Value> Message<$message $(<$($generic),+>)?> for ShardActor<K, V> {
+            type Reply = ();
+
+            async fn handle(
+                &mut self,
+                message: $message $(<$($generic),+>)?,
+                _: &mut Context<Self, ()>,
+            ) {
+                self.batch += 1;
+                self.turn.take(|core| core.$method(message));
+            }
+        }
+    };
+}
+
+handle!(Commit<K, V> => commit);
+handle!(Update<K, V> => update);
+handle!(Round<K, V> => round);
+handle!(Sweep => sweep);
+handle!(Barrier => barrier);
+
+impl<K: Key, V: Value> Drop for ShardActor<K, V> {
+    fn drop(&mut self) {
+        // Also when the runtime ends under the engine: callers elsewhere must not wait for ever.
+        self.turn.close();
+    }
+}

@@ -1,0 +1,131 @@
+//! A key's versions. The common case, one version, takes no allocation beyond the value.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anabranch_wal::Timestamp;
+
+/// What a commit made of a key: a value, or a removal.
+#[derive(Debug)]
+pub(crate) struct Version<V> {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) value: Option<Arc<V>>,
+}
+
+/// All versions of a key that somebody may still ask for, in commit order.
+#[derive(Debug)]
+pub(crate) struct Chain<V> {
+    newest: Version<V>,
+    /// Ascending. A hot key gathers thousands of versions between two syncs, so looking one up is a binary
+    /// search, and trimming takes from the front.
+    older: Option<Box<VecDeque<Version<V>>>>,
+    /// The shard has this key on its list of keys to sweep.
+    pub(crate) remembered: bool,
+}
+
+impl<V> Chain<V> {
+    pub(crate) const fn new(newest: Version<V>) -> Self {
+        Self { newest, older: None, remembered: false }
+    }
+
+    pub(crate) const fn newest(&self) -> &Version<V> {
+        &self.newest
+    }
+
+    /// The newest version at or below `timestamp`.
+    pub(crate) fn at(&self, timestamp: Timestamp) -> Option<&Version<V>> {
+        if self.newest.timestamp <= timestamp {
+            return Some(&self.newest);
+        }
+        let older = self.older.as_deref()?;
+        let beyond = older.partition_point(|version| version.timestamp <= timestamp);
+        older.get(beyond.checked_sub(1)?)
+    }
+
+    /// Adds a version.
+    ///
+    /// # Panics
+    /// S1: versions of a key are added in commit order.
+    pub(crate) fn push(&mut self, version: Version<V>) {
+        assert!(self.newest.timestamp < version.timestamp, "S1: versions are added in commit order");
+        let previous = std::mem::replace(&mut self.newest, version);
+        self.older.get_or_insert_default().push_back(previous);
+    }
+
+    /// Moves what no reader at or above `horizon` can ask for to `garbage`, so that values are dropped
+    /// outside of any lock.
+    pub(crate) fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
+        let Some(older) = self.older.as_deref_mut() else { return };
+        if self.newest.timestamp <= horizon {
+            garbage.extend(older.drain(..));
+        } else {
+            let kept = older.partition_point(|version| version.timestamp <= horizon);
+            garbage.extend(older.drain(..kept.saturating_sub(1)));
+            // A removal that is the oldest version says no more than no version.
+            let oldest_is_removal = |version: &mut Version<V>| {
+                version.value.is_none() && version.timestamp <= horizon
+            };
+            garbage.extend(older.pop_front_if(oldest_is_removal));
+        }
+        if older.is_empty() {
+            self.older = None;
+        }
+    }
+
+    /// Whether a sweep may find something to reclaim here later.
+    pub(crate) const fn has_leftovers(&self) -> bool {
+        self.older.is_some() || self.newest.value.is_none()
+    }
+
+    /// Whether nobody at or above `horizon` finds anything here.
+    pub(crate) fn is_dead(&self, horizon: Timestamp) -> bool {
+        self.newest.value.is_none() && self.newest.timestamp <= horizon
+    }
+
+    /// How many versions there are.
+    pub(crate) fn len(&self) -> usize {
+        1 + self.older.as_ref().map_or(0, |older| older.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn version(timestamp: u64, value: Option<u64>) -> Version<u64> {
+        Version { timestamp: Timestamp(timestamp), value: value.map(Arc::new) }
+    }
+
+    fn read(chain: &Chain<u64>, timestamp: u64) -> Option<u64> {
+        chain.at(Timestamp(timestamp)).and_then(|version| version.value.as_deref().copied())
+    }
+
+    proptest! {
+        #[test]
+        fn trimming_changes_no_read_at_or_above_the_horizon(
+            steps in prop::collection::vec((1u64..4, any::<Option<u64>>()), 1..30),
+            horizon in 0u64..60,
+        ) {
+            let mut timestamp = 0;
+            let mut versions = Vec::new();
+            for (step, value) in steps {
+                timestamp += step;
+                versions.push((timestamp, value));
+            }
+            let mut chain = Chain::new(version(versions[0].0, versions[0].1));
+            for (timestamp, value) in &versions[1..] {
+                chain.push(version(*timestamp, *value));
+            }
+            let before: Vec<_> = (horizon..100).map(|at| read(&chain, at)).collect();
+            let mut garbage = Vec::new();
+            chain.trim(Timestamp(horizon), &mut garbage);
+            prop_assert_eq!(chain.len() + garbage.len(), versions.len());
+            let after: Vec<_> = (horizon..100).map(|at| read(&chain, at)).collect();
+            prop_assert_eq!(before, after);
+            // What is kept at or below the horizon is at most one version.
+            prop_assert!(versions.iter().filter(|(at, _)| *at > horizon).count() + 1 >= chain.len());
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Keys and values as bytes: MessagePack with field names, so that a field with a default can be added to a
+//! value later. All encoding is done before a commit has a timestamp.
+
+use std::any::type_name;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anabranch_wal::EncodedWrites;
+
+use crate::reject::{Reject, panic_message};
+use crate::{Key, Value};
+
+/// Why stored bytes are not of the engine's types. They passed their checksums: this is a wrong type, not
+/// damage.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what} does not decode as {type_name}: {reason}")]
+pub struct DecodeError {
+    /// The key or value concerned, as far as it is known.
+    pub what: String,
+    /// The type that was expected.
+    pub type_name: &'static str,
+    /// What the decoder said.
+    pub reason: String,
+}
+
+/// Appends a put, or a removal if there is no value. A panic of the type's `Serialize` is an error like any
+/// other it makes.
+pub fn encode_write<K: Key, V: Value>(
+    writes: &mut EncodedWrites,
+    key: &K,
+    value: Option<&V>,
+) -> Result<(), Reject> {
+    let encoded = catch_unwind(AssertUnwindSafe(|| match value {
+        Some(value) => writes.put(|bytes| encode(bytes, key), |bytes| encode(bytes, value)),
+        None => writes.remove(|bytes| encode(bytes, key)),
+    }));
+    match encoded {
+        Ok(Ok(())) if writes.fits() => Ok(()),
+        Ok(Ok(())) => Err(Reject::Encode("the writes of one commit take more than 1 GiB".into())),
+        Ok(Err(reason)) => Err(Reject::Encode(reason)),
+        Err(panic) => Err(Reject::Encode(format!("it panicked: {}", panic_message(&*panic)))),
+    }
+}
+
+/// Appends one key or value.
+pub fn encode<T: serde::Serialize>(bytes: &mut Vec<u8>, content: &T) -> Result<(), String> {
+    rmp_serde::encode::write_named(bytes, content)
+        .map_err(|error| format!("{} can't be encoded: {error}", type_name::<T>()))
+}
+
+/// Decodes a key. All bytes must be used (RELIABILITY R7).
+pub fn decode_key<K: Key>(bytes: &[u8]) -> Result<K, DecodeError> {
+    decode(bytes).map_err(|reason| DecodeError {
+        what: format!("a key of {} bytes", bytes.len()),
+        type_name: type_name::<K>(),
+        reason,
+    })
+}
+
+/// Decodes the value of the entry whose encoded key is given.
+pub fn decode_value<V: Value>(key: &[u8], bytes: &[u8]) -> Result<V, DecodeError> {
+    decode(bytes).map_err(|reason| DecodeError {
+        what: format!("the value of key {}", key.escape_ascii()),
+        type_name: type_name::<V>(),
+        reason,
+    })
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let mut rest = bytes;
+    let decoded = catch_unwind(AssertUnwindSafe(|| {
+        T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)).map_err(|error| error.to_string())
+    }))
+    .unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic))))?;
+    if rest.is_empty() { Ok(decoded) } else { Err(format!("{} bytes are left over", rest.len())) }
+}

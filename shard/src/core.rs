@@ -1,0 +1,481 @@
+//! The shard's one writer, as a plain synchronous struct: it knows neither actors nor a runtime. The actor
+//! feeds it messages; tests and simulations drive it directly.
+//!
+//! A job goes through these stations, in this order (PROTOCOL L1, V2-V5, T1): reserve space in the log,
+//! strictly in order of arrival; be turned down if already invalid; wait in line behind whatever it conflicts
+//! with; be validated; take a timestamp; be applied and appended. A part of a transaction of several shards
+//! stops, pinned, before the timestamp, until the decision comes.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use anabranch_wal::{EncodedWrites, Log, LogId, Reservation, Timestamp};
+
+use crate::chain::Version;
+use crate::codec::encode_write;
+use crate::map::{ShardMap, Swept};
+use crate::messages::{
+    Barrier, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
+};
+use crate::outbox::Outbox;
+use crate::part::Participants;
+use crate::pins::{Admission, Arrival, Footprint, Pins};
+use crate::readers::Readers;
+use crate::reject::{Reject, panic_message};
+use crate::sequencer::{AppliedPart, Sequencer};
+use crate::validate::validate;
+use crate::{Key, Value};
+
+/// An update's result is not known before it runs, so it reserves this much first, and more if it must.
+const UPDATE_RESERVATION_BYTES: u64 = 4 << 10;
+/// For each commit, so many remembered keys are swept, so that garbage does not outgrow the work on it.
+const SWEEPS_PER_COMMIT: usize = 2;
+
+thread_local!(static IN_CHANGE: Cell<bool> = const { Cell::new(false) });
+
+/// Whether this thread is running a user's closure on a shard, which must not call back into commits (V9).
+#[must_use]
+pub fn runs_a_change() -> bool {
+    IN_CHANGE.get()
+}
+
+/// A shard's state besides its map.
+pub struct ShardCore<K, V> {
+    map: Arc<ShardMap<K, V>>,
+    sequencer: Arc<Sequencer>,
+    readers: Arc<Readers>,
+    log: Option<Arc<Log>>,
+    /// This shard's log alone, for commits of one shard.
+    own_log: Participants,
+    /// Whether to sweep without being asked.
+    sweeps: bool,
+    /// Jobs that wait for space in the log, in order of arrival. While there is one, all later ones queue
+    /// behind it (L1).
+    arrivals: VecDeque<Job<K, V>>,
+    pins: Pins<K>,
+    /// Everything pinned or in line.
+    admitted: BTreeMap<Arrival, Admitted<K, V>>,
+    transactions: BTreeMap<TransactionId, Arrival>,
+    next_arrival: u64,
+    /// Keys that a sweep may find something at, with the commit after which it may.
+    remembered: VecDeque<(Timestamp, K)>,
+    /// The highest horizon that anything was reclaimed at (V8).
+    reclaimed: Timestamp,
+    garbage: Vec<Version<V>>,
+    outbox: Outbox<V>,
+}
+
+enum Job<K, V> {
+    Commit(Commit<K, V>),
+    Update(Update<K, V>, u64),
+    Prepare(Prepare<K, V>),
+}
+
+/// A job with its reservation.
+struct Admitted<K, V> {
+    job: Job<K, V>,
+    reservation: u64,
+}
+
+/// How a job left the station where it reserves space.
+enum Space {
+    Granted(u64),
+    Wait,
+    Refused(Reject),
+}
+
+impl<K: Key, V: Value> ShardCore<K, V> {
+    /// A shard over `map`, which may have been loaded before.
+    #[must_use]
+    pub fn new(
+        map: Arc<ShardMap<K, V>>,
+        readers: Arc<Readers>,
+        sequencer: Arc<Sequencer>,
+        log: Option<Arc<Log>>,
+        sweeps: bool,
+    ) -> Self {
+        let own_log = log.iter().map(|log| log.id()).collect();
+        Self {
+            map,
+            sequencer,
+            readers,
+            log,
+            own_log,
+            sweeps,
+            arrivals: VecDeque::new(),
+            pins: Pins::new(),
+            admitted: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            next_arrival: 0,
+            remembered: VecDeque::new(),
+            reclaimed: Timestamp::ZERO,
+            garbage: Vec::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// A commit of this shard alone arrives.
+    pub fn commit(&mut self, commit: Commit<K, V>) {
+        self.arrive(Job::Commit(commit));
+    }
+
+    /// An update arrives.
+    pub fn update(&mut self, update: Update<K, V>) {
+        self.arrive(Job::Update(update, UPDATE_RESERVATION_BYTES));
+    }
+
+    /// Decisions and parts from the coordinator arrive.
+    pub fn round(&mut self, round: Round<K, V>) {
+        for decision in round.decisions {
+            self.decide(decision);
+        }
+        for prepare in round.prepares {
+            self.arrive(Job::Prepare(prepare));
+        }
+    }
+
+    /// The log may have space again.
+    pub fn space_changed(&mut self) {
+        while let Some(job) = self.arrivals.pop_front() {
+            match self.reserve(&job) {
+                Space::Wait => {
+                    self.arrivals.push_front(job);
+                    return;
+                }
+                space => self.enter(job, space),
+            }
+        }
+    }
+
+    /// Reclaims now what nobody can ask for.
+    pub fn sweep(&mut self, sweep: Sweep) {
+        let horizon = self.readers.refresh();
+        let swept = self.sweep_up_to(horizon, usize::MAX);
+        if let Some(reply) = sweep.reply {
+            self.outbox.swept(reply, swept);
+        }
+    }
+
+    /// Everything sent before has been handled.
+    pub fn barrier(&mut self, barrier: Barrier) {
+        self.outbox.barrier(barrier.reply);
+    }
+
+    /// Ends a batch: what is to be reported and answered, to be delivered outside the turn (F3).
+    #[must_use]
+    pub fn finish_batch(&mut self) -> Outbox<V> {
+        if self.outbox.commits() > 0 {
+            self.readers.refresh_if_due();
+        }
+        if self.sweeps && !self.remembered.is_empty() {
+            let limit = SWEEPS_PER_COMMIT * self.outbox.commits().max(1);
+            self.sweep_up_to(self.readers.horizon(), limit);
+        }
+        let mut outbox = std::mem::take(&mut self.outbox);
+        outbox.discard(&mut self.garbage);
+        outbox
+    }
+
+    /// Drops everything that waits, which tells its callers that there will be no answer.
+    pub fn abandon(&mut self) {
+        self.arrivals.clear();
+        self.admitted.clear();
+        self.transactions.clear();
+        self.pins.clear();
+        self.outbox = Outbox::default();
+    }
+
+    /// How many jobs are pinned, in line, and waiting for space.
+    #[must_use]
+    pub fn queues(&self) -> Queues {
+        Queues { pinned: self.pins.pinned(), in_line: self.pins.waiting(), for_space: self.arrivals.len() }
+    }
+
+    /// How many keys a sweep may find something at.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.remembered.len()
+    }
+
+    fn arrive(&mut self, job: Job<K, V>) {
+        if !self.arrivals.is_empty() {
+            self.arrivals.push_back(job);
+            return;
+        }
+        match self.reserve(&job) {
+            Space::Wait => self.arrivals.push_back(job),
+            space => self.enter(job, space),
+        }
+    }
+
+    fn reserve(&self, job: &Job<K, V>) -> Space {
+        let Some(log) = &self.log else { return Space::Granted(0) };
+        let bytes = job.reservation_bytes();
+        if bytes == 0 {
+            return Space::Granted(0);
+        }
+        match log.reserve(bytes) {
+            Reservation::Granted => Space::Granted(bytes),
+            Reservation::Wait => Space::Wait,
+            Reservation::Refused(error) => Space::Refused(Reject::NoSpace(error)),
+        }
+    }
+
+    /// A job that has its space goes to the line, or ahead if nothing is in its way.
+    fn enter(&mut self, job: Job<K, V>, space: Space) {
+        let reservation = match space {
+            Space::Granted(bytes) => bytes,
+            Space::Refused(reject) => return self.turn_down(job, reject, 0),
+            Space::Wait => unreachable!("the caller keeps a job that waits"),
+        };
+        // V5: what is already invalid does not wait.
+        if let Err(reject) = self.validate(&job) {
+            return self.turn_down(job, reject, reservation);
+        }
+        let one_phase = !matches!(job, Job::Prepare(_));
+        if one_phase && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
+        {
+            return self.run(Admitted { job, reservation });
+        }
+        self.next_arrival += 1;
+        let arrival = Arrival(self.next_arrival);
+        let admission = job.with_footprint(|footprint| self.pins.admit(arrival, footprint));
+        if let Job::Prepare(prepare) = &job {
+            self.transactions.insert(prepare.transaction, arrival);
+            if admission == Admission::Granted {
+                self.outbox.vote(&prepare.votes, prepare.transaction, Ok(()));
+            }
+        }
+        self.admitted.insert(arrival, Admitted { job, reservation });
+    }
+
+    fn validate(&self, job: &Job<K, V>) -> Result<(), Reject> {
+        match job {
+            Job::Commit(commit) => validate(&self.map, &commit.part, self.reclaimed),
+            Job::Prepare(prepare) => validate(&self.map, &prepare.part, self.reclaimed),
+            Job::Update(..) => Ok(()),
+        }
+    }
+
+    fn turn_down(&mut self, job: Job<K, V>, reject: Reject, reservation: u64) {
+        self.unreserve(reservation);
+        match job {
+            Job::Commit(commit) => self.outbox.commit(commit.reply, Err(reject)),
+            Job::Update(update, _) => self.outbox.update(update.reply, Err(reject)),
+            Job::Prepare(prepare) => self.outbox.vote(&prepare.votes, prepare.transaction, Err(reject)),
+        }
+    }
+
+    fn unreserve(&self, reservation: u64) {
+        if let Some(log) = &self.log
+            && reservation > 0
+        {
+            log.unreserve(reservation);
+        }
+    }
+
+    /// Runs a job of one phase that has been validated and that nothing is in the way of.
+    fn run(&mut self, admitted: Admitted<K, V>) {
+        let Admitted { job, reservation } = admitted;
+        match job {
+            Job::Commit(commit) => {
+                let Commit { part, reply, reader, permit } = commit;
+                let timestamp = self.sequencer.take(1);
+                let own_log = Arc::clone(&self.own_log);
+                self.apply(timestamp, part.writes, part.values, &part.encoded, &own_log, reservation);
+                self.outbox.commit(reply, Ok(timestamp));
+                drop((reader, permit));
+            }
+            Job::Update(update, _) => self.run_update(update, reservation),
+            Job::Prepare(_) => unreachable!("a part waits for its decision"),
+        }
+    }
+
+    fn run_update(&mut self, mut update: Update<K, V>, reservation: u64) {
+        let found = self.map.newest(&update.key);
+        let seen = found.as_ref().map_or(Timestamp::ZERO, |(timestamp, _)| *timestamp);
+        let old = found.and_then(|(_, value)| value);
+        let changed = catch_unwind(AssertUnwindSafe(|| {
+            let _inside = InChange::enter();
+            (update.change)(old.as_deref())
+        }));
+        let new = match changed {
+            Ok(Changed::Put(new)) => Some(new),
+            Ok(Changed::Remove) if old.is_some() => None,
+            // V9: nothing changes; what was seen must be durable before it is confirmed.
+            Ok(Changed::Remove | Changed::Keep) => {
+                self.unreserve(reservation);
+                let updated = Updated { timestamp: seen, new: old.clone(), old };
+                return self.outbox.update(update.reply, Ok(updated));
+            }
+            Err(panic) => {
+                let reject = Reject::Panicked(panic_message(&*panic));
+                return self.turn_down(Job::Update(update, 0), reject, reservation);
+            }
+        };
+        let mut encoded = EncodedWrites::new();
+        let mut needed = 0;
+        if self.log.is_some() {
+            if let Err(reject) = encode_write(&mut encoded, &update.key, new.as_deref()) {
+                return self.turn_down(Job::Update(update, 0), reject, reservation);
+            }
+            needed = Log::reservation_bytes(&encoded, 1);
+        }
+        if needed > reservation && !self.reserve_more(needed - reservation) {
+            // It holds nothing while it waits (L1), so it runs again when there is space.
+            self.unreserve(reservation);
+            return self.arrivals.push_back(Job::Update(update, needed));
+        }
+        let Update { key, reply, permit, .. } = update;
+        let timestamp = self.sequencer.take(1);
+        let own_log = Arc::clone(&self.own_log);
+        self.apply(timestamp, vec![key], vec![new.clone()], &encoded, &own_log, reservation.max(needed));
+        self.outbox.update(reply, Ok(Updated { timestamp, old, new }));
+        drop(permit);
+    }
+
+    fn reserve_more(&self, bytes: u64) -> bool {
+        let granted = |log: &Arc<Log>| matches!(log.reserve(bytes), Reservation::Granted);
+        self.log.as_ref().is_none_or(granted)
+    }
+
+    /// From here on nothing fails (T1).
+    fn apply(
+        &mut self,
+        timestamp: Timestamp,
+        keys: Vec<K>,
+        values: Vec<Option<Arc<V>>>,
+        encoded: &EncodedWrites,
+        participants: &[LogId],
+        reservation: u64,
+    ) {
+        let horizon = self.readers.horizon();
+        self.reclaimed = self.reclaimed.max(horizon);
+        for (key, value) in keys.into_iter().zip(values) {
+            let version = Version { timestamp, value };
+            if self.map.apply(&key, version, horizon, &mut self.garbage) {
+                self.remembered.push_back((timestamp, key));
+            }
+        }
+        let mut bytes = 0;
+        if let Some(log) = &self.log {
+            // T3: appended before it is reported applied.
+            log.append(timestamp, encoded, participants, reservation);
+            bytes = encoded.record_bytes(participants.len()) as u64;
+        }
+        self.outbox.applied(AppliedPart { timestamp, bytes });
+    }
+
+    fn decide(&mut self, decision: Decision) {
+        let (transaction, timestamp) = match decision {
+            Decision::Commit(transaction, timestamp) => (transaction, Some(timestamp)),
+            Decision::Abort(transaction) => (transaction, None),
+        };
+        let Some(arrival) = self.transactions.remove(&transaction) else {
+            // V4: an aborted part may still wait for space, or may have been turned down here.
+            assert!(timestamp.is_none(), "S3: only what is pinned is committed");
+            let waiting =
+                |job: &Job<K, V>| matches!(job, Job::Prepare(part) if part.transaction == transaction);
+            self.arrivals.retain(|job| !waiting(job));
+            return self.space_changed();
+        };
+        let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival) else {
+            unreachable!("S3: a transaction's arrival is that of its part");
+        };
+        match timestamp {
+            Some(timestamp) if !prepare.part.is_read_only() => {
+                let Prepare { part, participants, .. } = prepare;
+                self.apply(timestamp, part.writes, part.values, &part.encoded, &participants, reservation);
+            }
+            _ => self.unreserve(reservation),
+        }
+        self.release(arrival);
+    }
+
+    /// Unpins, or takes out of the line, and lets go ahead whoever waited for that.
+    fn release(&mut self, arrival: Arrival) {
+        let mut granted = VecDeque::from(self.pins.release(arrival));
+        while let Some(arrival) = granted.pop_front() {
+            let Some(admitted) = self.admitted.remove(&arrival) else {
+                unreachable!("S3: what is pinned or in line is admitted");
+            };
+            // V5: validated again after waiting.
+            match (self.validate(&admitted.job), &admitted.job) {
+                (Ok(()), Job::Prepare(prepare)) => {
+                    // Pinned now; it stays until its decision.
+                    self.outbox.vote(&prepare.votes, prepare.transaction, Ok(()));
+                    self.admitted.insert(arrival, admitted);
+                    continue;
+                }
+                (Ok(()), _) => self.run(admitted),
+                (Err(reject), job) => {
+                    if let Job::Prepare(prepare) = job {
+                        self.transactions.remove(&prepare.transaction);
+                    }
+                    self.turn_down(admitted.job, reject, admitted.reservation);
+                }
+            }
+            granted.extend(self.pins.release(arrival));
+        }
+    }
+
+    fn sweep_up_to(&mut self, horizon: Timestamp, limit: usize) -> Swept {
+        if self.remembered.is_empty() {
+            return Swept::default();
+        }
+        self.reclaimed = self.reclaimed.max(horizon);
+        self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage)
+    }
+}
+
+/// How many jobs are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Pinned, waiting for the coordinator's decision.
+    pub pinned: usize,
+    /// In line behind pins or behind who waits.
+    pub in_line: usize,
+    /// Waiting for space in the log.
+    pub for_space: usize,
+}
+
+impl<K: Clone + Ord, V> Job<K, V> {
+    fn with_footprint<T>(&self, look: impl FnOnce(&Footprint<'_, K>) -> T) -> T {
+        match self {
+            Self::Commit(commit) => look(&commit.part.footprint()),
+            Self::Prepare(prepare) => look(&prepare.part.footprint()),
+            Self::Update(update, _) => {
+                look(&Footprint { reads: &[], ranges: &[], writes: std::slice::from_ref(&update.key) })
+            }
+        }
+    }
+
+    fn reservation_bytes(&self) -> u64 {
+        match self {
+            Self::Commit(commit) => Log::reservation_bytes(&commit.part.encoded, 1),
+            Self::Prepare(prepare) if prepare.part.is_read_only() => 0,
+            Self::Prepare(prepare) => {
+                Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
+            }
+            Self::Update(_, bytes) => *bytes,
+        }
+    }
+}
+
+/// Marks the thread while a user's change runs.
+struct InChange;
+
+impl InChange {
+    fn enter() -> Self {
+        IN_CHANGE.set(true);
+        Self
+    }
+}
+
+impl Drop for InChange {
+    fn drop(&mut self) {
+        IN_CHANGE.set(false);
+    }
+}

@@ -1,0 +1,152 @@
+//! The typed face of a shard. Actors and mailboxes do not leave this crate.
+
+use std::sync::Arc;
+
+use anabranch_wal::{Log, Timestamp};
+use kameo::actor::{ActorRef, Spawn};
+use kameo::mailbox;
+use kameo::message::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::actor::ShardActor;
+use crate::core::{Queues, ShardCore};
+use crate::map::{ShardMap, Swept};
+use crate::messages::{Barrier, Change, Commit, Round, Sweep, Update, Updated};
+use crate::part::Part;
+use crate::readers::{Reader, Readers};
+use crate::reject::Reject;
+use crate::sequencer::Sequencer;
+use crate::turn::Turn;
+use crate::{Key, Value};
+
+/// Commits of one phase that may be under way on a shard; further callers wait their turn (PROTOCOL A2).
+pub const COMMITS_IN_FLIGHT_MAX: usize = 4096;
+/// Transactions of several shards that may be under way.
+pub const TWO_PHASE_IN_FLIGHT_MAX: usize = 1024;
+const MAILBOX_MESSAGES_MAX: usize = 8192;
+
+// Who holds a permit, and the coordinator with both its phases, find room without waiting. Only rounds that
+// pile up behind early aborts can fill a mailbox; their sender then waits, and the shard drains (A2).
+const _: () = assert!(COMMITS_IN_FLIGHT_MAX + 2 * TWO_PHASE_IN_FLIGHT_MAX <= MAILBOX_MESSAGES_MAX);
+
+/// The shard's actor has ended: the engine is closed or poisoned, and its state of health says which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shard has ended")]
+pub struct Gone;
+
+/// A shard: its map, to read, and its actor, to write.
+pub struct Shard<K: Key, V: Value> {
+    map: Arc<ShardMap<K, V>>,
+    turn: Arc<Turn<K, V>>,
+    actor: ActorRef<ShardActor<K, V>>,
+    permits: Arc<Semaphore>,
+    log: Option<Arc<Log>>,
+}
+
+impl<K: Key, V: Value> Shard<K, V> {
+    /// Starts the shard's actor on the current runtime. `sweeps` says whether it reclaims by itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(
+        map: Arc<ShardMap<K, V>>,
+        readers: Arc<Readers>,
+        sequencer: Arc<Sequencer>,
+        log: Option<Arc<Log>>,
+        sweeps: bool,
+    ) -> Self {
+        let core = ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps);
+        let turn = Arc::new(Turn::new(core, sequencer));
+        let actor = ShardActor { turn: Arc::clone(&turn), log: log.clone(), batch: 0 };
+        let actor = ShardActor::spawn_with_mailbox(actor, mailbox::bounded(MAILBOX_MESSAGES_MAX));
+        let permits = Arc::new(Semaphore::new(COMMITS_IN_FLIGHT_MAX));
+        Self { map, turn, actor, permits, log }
+    }
+
+    /// The map, for readers.
+    #[must_use]
+    pub const fn map(&self) -> &Arc<ShardMap<K, V>> {
+        &self.map
+    }
+
+    /// The log, if the engine has one.
+    #[must_use]
+    pub const fn log(&self) -> Option<&Arc<Log>> {
+        self.log.as_ref()
+    }
+
+    /// Commits a transaction that touches this shard only. Dropping the future once the message was handed over
+    /// does not take the commit back.
+    pub async fn commit(
+        &self,
+        part: Part<K, V>,
+        reader: Option<Arc<Reader>>,
+    ) -> Result<Result<Timestamp, Reject>, Gone> {
+        let permit = self.permit().await?;
+        let (reply, outcome) = oneshot::channel();
+        self.tell(Commit { part, reply, reader, permit }).await?;
+        outcome.await.map_err(|_| Gone)
+    }
+
+    /// Changes one key on the shard. As for [`Shard::commit`].
+    pub async fn update(&self, key: K, change: Change<V>) -> Result<Result<Updated<V>, Reject>, Gone> {
+        let permit = self.permit().await?;
+        let (reply, outcome) = oneshot::channel();
+        self.tell(Update { key, change, reply, permit }).await?;
+        outcome.await.map_err(|_| Gone)
+    }
+
+    /// Hands over what the coordinator has for this shard.
+    pub async fn round(&self, round: Round<K, V>) -> Result<(), Gone> {
+        self.tell(round).await
+    }
+
+    /// Reclaims now what nobody can ask for.
+    pub async fn sweep(&self) -> Result<Swept, Gone> {
+        let (reply, swept) = oneshot::channel();
+        self.tell(Sweep { reply: Some(reply) }).await?;
+        swept.await.map_err(|_| Gone)
+    }
+
+    /// Waits until everything sent before has been handled.
+    pub async fn barrier(&self) -> Result<(), Gone> {
+        let (reply, done) = oneshot::channel();
+        self.tell(Barrier { reply }).await?;
+        done.await.map_err(|_| Gone)
+    }
+
+    /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.
+    #[must_use]
+    pub fn queues(&self) -> (Queues, usize) {
+        self.turn.take(|core| (core.queues(), core.remembered())).unwrap_or_default()
+    }
+
+    /// How many commits of one phase are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        COMMITS_IN_FLIGHT_MAX - self.permits.available_permits()
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Gone> {
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Gone)
+    }
+
+    async fn tell<M: Send + 'static>(&self, message: M) -> Result<(), Gone>
+    where
+        ShardActor<K, V>: Message<M>,
+    {
+        self.actor.tell(message).send().await.map_err(|_| Gone)
+    }
+
+    /// Ends the actor once it has handled everything sent before.
+    pub async fn stop(&self) {
+        let _ = self.actor.stop_gracefully().await;
+        self.actor.wait_for_shutdown().await;
+    }
+
+    /// Wakes those who wait for a permit, with [`Gone`].
+    pub fn close(&self) {
+        self.permits.close();
+    }
+}

@@ -1,0 +1,54 @@
+//! A shard of anabranch: the multi-version map that everybody reads without a message, and the one writer that
+//! validates, sequences, applies and logs.
+//!
+//! Functional core, actor shell: [`ShardCore`] is synchronous and knows neither actors nor a runtime; the
+//! actor feeds it messages, and [`Shard`] is the face that other crates call. A shard can't name the
+//! coordinator, so it can't ask it anything, and no cycle of full mailboxes can be built.
+//!
+//! Invariants, cited where they are kept:
+//!
+//! - S1 Versions of a key are added in commit order.
+//! - S2 A timestamp is taken once and applied once on each shard that it writes.
+//! - S3 What is pinned or in line is admitted, and only what is pinned is committed.
+//!
+//! Numbers with a letter (T, V, L, H, U, A, F) are rules of `PROTOCOL.md`; R are those of `RELIABILITY.md`.
+
+mod actor;
+mod chain;
+mod codec;
+mod core;
+mod handle;
+mod index;
+mod key;
+mod map;
+mod messages;
+mod outbox;
+mod part;
+mod pins;
+mod readers;
+mod reject;
+mod router;
+mod sequencer;
+mod turn;
+mod validate;
+mod watermark;
+
+pub use codec::{DecodeError, decode_key, decode_value, encode, encode_write};
+pub use core::{Queues, ShardCore, runs_a_change};
+pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, TWO_PHASE_IN_FLIGHT_MAX};
+pub use key::{Key, Value};
+pub use map::{Page, ShardMap, Swept};
+pub use messages::{
+    Barrier, Change, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated, Vote,
+};
+pub use outbox::Outbox;
+pub use part::{Part, Participants, Validation};
+pub use pins::{Bounds, holds_a_key};
+pub use readers::{Reader, Readers};
+pub use reject::Reject;
+pub use router::{HASH_NAME, HashPartition, Partition, Router};
+pub use sequencer::{AppliedPart, Level, Sequencer};
+pub use watermark::{Reached, Watermark};
+
+/// The log's crate, for those who use this one.
+pub use anabranch_wal as wal;

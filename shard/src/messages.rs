@@ -1,0 +1,116 @@
+//! What a shard is told. Plain structs; every answer goes through a channel that the message brings along.
+
+use std::sync::Arc;
+
+use anabranch_wal::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::map::Swept;
+use crate::part::{Part, Participants};
+use crate::readers::Reader;
+use crate::reject::Reject;
+
+/// A transaction of several shards, by the coordinator's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(pub u64);
+
+/// Commit a transaction that touches this shard only.
+pub struct Commit<K, V> {
+    /// What it read and writes.
+    pub part: Part<K, V>,
+    /// Gets the timestamp.
+    pub reply: oneshot::Sender<Result<Timestamp, Reject>>,
+    /// Holds back reclamation until the transaction has been validated (PROTOCOL V8).
+    pub reader: Option<Arc<Reader>>,
+    /// The caller's place among the commits in flight (A2).
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The change that [`Update`] makes: from the current value to the next, `None` being "no entry". It may run
+/// again if the log has no room for its result at once.
+pub type Change<V> = Box<dyn FnMut(Option<&V>) -> Changed<V> + Send>;
+
+/// What a change makes of an entry.
+#[derive(Debug)]
+pub enum Changed<V> {
+    /// Write this value.
+    Put(Arc<V>),
+    /// Remove the entry, if there is one.
+    Remove,
+    /// Leave everything as it is.
+    Keep,
+}
+
+/// Change one key on the shard, next to its value. Never a conflict.
+pub struct Update<K, V> {
+    /// The key.
+    pub key: K,
+    /// The change.
+    pub change: Change<V>,
+    /// Gets the outcome.
+    pub reply: oneshot::Sender<Result<Updated<V>, Reject>>,
+    /// The caller's place among the commits in flight (A2).
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What an update did.
+#[derive(Debug)]
+pub struct Updated<V> {
+    /// The commit; if nothing changed, the one that the value seen came from (V9).
+    pub timestamp: Timestamp,
+    /// The value before.
+    pub old: Option<Arc<V>>,
+    /// The value after.
+    pub new: Option<Arc<V>>,
+}
+
+/// First phase: validate, pin, and vote.
+pub struct Prepare<K, V> {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// What it read and writes here.
+    pub part: Part<K, V>,
+    /// The logs of all shards that it writes.
+    pub participants: Participants,
+    /// Where the vote goes. Never blocks (A1): there is one vote for each transaction and shard.
+    pub votes: UnboundedSender<Vote>,
+}
+
+/// A shard's answer to a [`Prepare`].
+#[derive(Debug)]
+pub struct Vote {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// Pinned and valid, or why not.
+    pub outcome: Result<(), Reject>,
+}
+
+/// Second phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Apply at this timestamp and unpin.
+    Commit(TransactionId, Timestamp),
+    /// Unpin, or leave the line (V4).
+    Abort(TransactionId),
+}
+
+/// What the coordinator has for a shard since it last sent: decisions, which free pins, before new parts.
+pub struct Round<K, V> {
+    /// Decisions.
+    pub decisions: Vec<Decision>,
+    /// New parts, in the coordinator's order.
+    pub prepares: Vec<Prepare<K, V>>,
+}
+
+/// Reclaim now what nobody can ask for any more.
+pub struct Sweep {
+    /// Gets what was reclaimed.
+    pub reply: Option<oneshot::Sender<Swept>>,
+}
+
+/// Answer when everything sent before has been handled.
+pub struct Barrier {
+    /// Gets the answer.
+    pub reply: oneshot::Sender<()>,
+}

@@ -1,0 +1,63 @@
+//! A transaction's part on one shard.
+
+use std::sync::Arc;
+
+use anabranch_wal::{EncodedWrites, LogId, Timestamp};
+
+use crate::pins::{Bounds, Footprint};
+
+/// What a transaction read and writes on one shard.
+#[derive(Debug)]
+pub struct Part<K, V> {
+    /// Keys read, present or absent.
+    pub reads: Vec<K>,
+    /// Ranges read, by the bounds that were asked for (PROTOCOL V6).
+    pub ranges: Vec<Bounds<K>>,
+    /// Keys written.
+    pub writes: Vec<K>,
+    /// For each key written, the value, or `None` to remove it.
+    pub values: Vec<Option<Arc<V>>>,
+    /// The writes as the log will have them. Empty without a log.
+    pub encoded: EncodedWrites,
+    /// What to validate.
+    pub validation: Validation,
+}
+
+/// What a part must be checked for before it commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// Nothing: a blind write conflicts with nothing.
+    Blind,
+    /// Serializable: nothing that was read has a version newer than this.
+    Reads(Timestamp),
+    /// Snapshot: nothing that is written has a version newer than this.
+    Writes(Timestamp),
+}
+
+impl<K, V> Part<K, V> {
+    /// Nothing read, nothing written.
+    #[must_use]
+    pub const fn new(validation: Validation) -> Self {
+        Self {
+            reads: Vec::new(),
+            ranges: Vec::new(),
+            writes: Vec::new(),
+            values: Vec::new(),
+            encoded: EncodedWrites::new(),
+            validation,
+        }
+    }
+
+    /// Whether the shard is only read from.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    pub(crate) fn footprint(&self) -> Footprint<'_, K> {
+        Footprint { reads: &self.reads, ranges: &self.ranges, writes: &self.writes }
+    }
+}
+
+/// The logs that hold a part of a commit.
+pub type Participants = Arc<[LogId]>;

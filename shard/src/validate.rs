@@ -1,0 +1,36 @@
+//! Validation: has anything that a transaction relies on a newer version? By commit time nothing may have;
+//! that is what makes the commit order a serial order (DESIGN section 5).
+
+use anabranch_wal::Timestamp;
+
+use crate::map::ShardMap;
+use crate::part::{Part, Validation};
+use crate::reject::Reject;
+use crate::{Key, Value};
+
+/// Checks a part against the newest versions. `reclaimed` is the highest horizon that the shard has reclaimed
+/// at: what lies below can't be told from what never was (PROTOCOL V8).
+pub(crate) fn validate<K: Key, V: Value>(
+    map: &ShardMap<K, V>,
+    part: &Part<K, V>,
+    reclaimed: Timestamp,
+) -> Result<(), Reject> {
+    let read_at = match part.validation {
+        Validation::Blind => return Ok(()),
+        Validation::Reads(read_at) | Validation::Writes(read_at) => read_at,
+    };
+    if read_at < reclaimed {
+        return Err(Reject::TooOld);
+    }
+    let keys = match part.validation {
+        Validation::Writes(_) => &part.writes,
+        _ => &part.reads,
+    };
+    let newer_key =
+        keys.iter().find_map(|key| map.newest_timestamp(key).filter(|newest| *newest > read_at));
+    let newer = newer_key.or_else(|| {
+        let mut ranges = part.ranges.iter();
+        ranges.find_map(|bounds| map.newer_in(bounds, read_at))
+    });
+    newer.map_or(Ok(()), |newer| Err(Reject::Conflict { newer }))
+}

@@ -1,0 +1,2 @@
+//! Whole-engine tests through the public face, a module for each behaviour.
+mod smoke;

@@ -1,0 +1,330 @@
+//! The operating system's files. One I/O thread per lane, so that the async runtime never blocks on a disk.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::{Disk, DiskFile, OpenMode};
+
+/// The real disk.
+///
+/// Files and directories are created for their owner only. The lock is `flock` on a file `LOCK`, plus a
+/// register of the directories that are open in this process.
+#[derive(Clone)]
+pub struct RealDisk {
+    queue: Queue,
+    lock: Option<Arc<DirectoryLock>>,
+}
+
+/// Where a lane's jobs go; its thread ends with the last sender.
+type Queue = mpsc::Sender<Box<dyn FnOnce() + Send>>;
+
+impl RealDisk {
+    /// A disk with one I/O thread.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { queue: start_thread("anabranch-io")?, lock: None })
+    }
+
+    /// Runs a job on this lane's thread. The job holds the lock, so that a late write can't hit the files of
+    /// the next engine in this directory.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        run_on(&self.queue, self.lock.clone(), job).await
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the module that starts threads")]
+fn start_thread(name: &str) -> io::Result<Queue> {
+    let (queue, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        for job in jobs {
+            job();
+        }
+    })?;
+    Ok(queue)
+}
+
+async fn run_on<T: Send + 'static>(
+    queue: &Queue,
+    lock: Option<Arc<DirectoryLock>>,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (reply, result) = oneshot::channel();
+    let job = Box::new(move || {
+        let outcome = job();
+        // The lock goes before the answer: whoever waits for the answer may open the directory again.
+        drop(lock);
+        drop(reply.send(outcome));
+    });
+    queue.send(job).map_err(|_| io::Error::other("the I/O thread has ended"))?;
+    result.await.map_err(|_| io::Error::other("the I/O thread panicked"))?
+}
+
+#[async_trait]
+impl Disk for RealDisk {
+    async fn create_dir(&self, directory: &Path) -> io::Result<()> {
+        let directory = directory.to_owned();
+        self.run(move || create_private_dir(&directory)).await
+    }
+
+    async fn lock(&self, directory: &Path) -> io::Result<Arc<dyn Disk>> {
+        let wanted = directory.to_owned();
+        let path = self.run(move || fs::canonicalize(wanted)).await?;
+        loop {
+            match Entry::enter(&path) {
+                Ok(entry) => {
+                    let file = path.join("LOCK");
+                    let file = self.run(move || flock(&file)).await?;
+                    let lock = Arc::new(DirectoryLock { _file: file, entry });
+                    return Ok(Arc::new(Self { queue: self.queue.clone(), lock: Some(lock) }));
+                }
+                Err(Some(leaving)) => leaving.wait_for_end().await,
+                Err(None) => return Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+
+    fn closing(&self) {
+        if let Some(lock) = &self.lock {
+            lock.entry.tenancy.closing.store(true, Ordering::Release);
+        }
+    }
+
+    fn lane(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(Self { queue: start_thread(name)?, lock: self.lock.clone() }))
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let path = path.to_owned();
+        let file = self.run(move || open_options(mode).open(path)).await?;
+        Ok(Box::new(RealFile { file: Arc::new(file), disk: self.clone() }))
+    }
+
+    async fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let directory = directory.to_owned();
+        self.run(move || {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(directory)? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        self.run(move || fs::remove_file(path)).await
+    }
+
+    async fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        let directory = directory.to_owned();
+        self.run(move || sync_directory(&directory)).await
+    }
+}
+
+struct RealFile {
+    file: Arc<File>,
+    disk: RealDisk,
+}
+
+impl RealFile {
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let file = Arc::clone(&self.file);
+        self.disk.run(move || job(&file)).await
+    }
+}
+
+#[async_trait]
+impl DiskFile for RealFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.run(move |file| {
+            let mut buffer = vec![0; len];
+            let mut filled = 0;
+            while filled < len {
+                match positioned_read(file, &mut buffer[filled..], offset + filled as u64) {
+                    Ok(0) => break,
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            buffer.truncate(filled);
+            Ok(buffer.into())
+        })
+        .await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<usize> {
+        self.run(move |file| positioned_write(file, &data, offset)).await
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        self.run(File::sync_data).await
+    }
+
+    async fn sync_all(&self) -> io::Result<()> {
+        self.run(File::sync_all).await
+    }
+
+    async fn zero_fill(&self, len: u64) -> io::Result<()> {
+        self.run(move |file| {
+            const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+            let mut offset = 0;
+            while offset < len {
+                let part = usize::try_from(len - offset).unwrap_or(usize::MAX).min(ZEROS.len());
+                offset += positioned_write(file, &ZEROS[..part], offset)? as u64;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        self.run(|file| Ok(file.metadata()?.len())).await
+    }
+}
+
+fn open_options(mode: OpenMode) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    match mode {
+        OpenMode::Read => {}
+        OpenMode::ReadWrite => {
+            options.write(true);
+        }
+        OpenMode::Create => {
+            options.write(true).create(true).truncate(true);
+        }
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn create_private_dir(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    // Windows can't open a directory as a file; its file systems journal names by themselves.
+    if cfg!(windows) { Ok(()) } else { File::open(directory)?.sync_all() }
+}
+
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+#[cfg(windows)]
+use std::os::windows::fs::FileExt;
+
+#[cfg(unix)]
+fn positioned_read(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(buffer, offset)
+}
+
+#[cfg(unix)]
+fn positioned_write(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(data, offset)
+}
+
+#[cfg(windows)]
+fn positioned_read(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.seek_read(buffer, offset)
+}
+
+#[cfg(windows)]
+fn positioned_write(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
+    file.seek_write(data, offset)
+}
+
+fn flock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Held by a disk and all that was opened through it. The fields drop in order: first the `flock`, then the
+/// entry in the register, which lets the next engine in.
+struct DirectoryLock {
+    _file: File,
+    entry: Entry,
+}
+
+/// The directories that are open in this process. `flock` alone would refuse a second open at once; the
+/// register also tells whether the first engine is on its way out, and when it is gone.
+static OPEN: Mutex<BTreeMap<PathBuf, Arc<Tenancy>>> = Mutex::new(BTreeMap::new());
+
+#[derive(Default)]
+struct Tenancy {
+    closing: AtomicBool,
+    ended: AtomicBool,
+    changed: Notify,
+}
+
+impl Tenancy {
+    async fn wait_for_end(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.ended.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// This engine's line in the register; dropping it strikes the line out.
+struct Entry {
+    path: PathBuf,
+    tenancy: Arc<Tenancy>,
+}
+
+impl Entry {
+    /// Enters the directory, or returns who has it and is about to leave, or nobody if there is no waiting.
+    fn enter(path: &Path) -> Result<Self, Option<Arc<Tenancy>>> {
+        let mut open = OPEN.lock();
+        if let Some(tenancy) = open.get(path) {
+            let closing = tenancy.closing.load(Ordering::Acquire);
+            return Err(closing.then(|| Arc::clone(tenancy)));
+        }
+        let tenancy = Arc::<Tenancy>::default();
+        open.insert(path.to_owned(), Arc::clone(&tenancy));
+        Ok(Self { path: path.to_owned(), tenancy })
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        OPEN.lock().remove(&self.path);
+        self.tenancy.ended.store(true, Ordering::Release);
+        self.tenancy.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,340 @@
+//! The task that writes one log: group commit with one flush in flight. What arrives meanwhile goes into the
+//! next flush.
+//!
+//! It owns the segment being written. It sends nothing to any shard: who waits for a watermark is woken
+//! through `progressed` (PROTOCOL A2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::disk::write_all_at;
+use crate::frame::{
+    BatchHeader, BatchKind, NO_RECORD, SECTOR_BYTES, batch_bytes, payload_that_fits, put_batch,
+};
+use crate::log::{Log, Mark, Taken};
+use crate::ring::{LiveSegment, Ring, usable_bytes};
+use crate::segment::{SegmentFile, SegmentHeader};
+use crate::stats::add;
+use crate::sync::{SyncControl, SyncPolicy};
+use crate::{DatabaseId, Fault, Health, Incarnation, Lsn, SegmentNumber, Timestamp, WalError};
+
+/// A log that has been idle for this long gets a batch with nothing but promises, so that damage to its last
+/// batch is not taken for a torn write (RELIABILITY R3).
+const IDLE: Duration = Duration::from_millis(50);
+/// Buffers are kept for the next flush up to this size.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// Where a log's chain ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChainEnd {
+    pub(crate) lsn: Lsn,
+    pub(crate) header_crc: u32,
+    pub(crate) segment: SegmentNumber,
+}
+
+/// Called after every advance of what is written or synced.
+pub(crate) type Progressed = Arc<dyn Fn() + Send + Sync>;
+
+pub(crate) struct Flusher {
+    pub(crate) ring: Arc<Ring>,
+    pub(crate) control: Arc<SyncControl>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) progressed: Progressed,
+    pub(crate) database: DatabaseId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) end: ChainEnd,
+    active: Option<Active>,
+    recycled: Taken,
+    output: Vec<u8>,
+    unsynced: Unsynced,
+}
+
+/// The segment being written.
+struct Active {
+    file: SegmentFile,
+    offset: u64,
+    /// How much of the ring's room this segment has used up so far.
+    charged: u64,
+    highest: Timestamp,
+}
+
+/// What was written since the last sync.
+#[derive(Default)]
+struct Unsynced {
+    dirty: bool,
+    record_bytes: u64,
+    /// The highest timestamp written, and the highest `synced` promised.
+    highest: Timestamp,
+    promised: Timestamp,
+}
+
+impl Flusher {
+    pub(crate) fn new(
+        ring: Arc<Ring>,
+        (control, health, progressed): (Arc<SyncControl>, Arc<Health>, Progressed),
+        database: DatabaseId,
+        incarnation: Incarnation,
+        end: ChainEnd,
+    ) -> Self {
+        let (active, recycled, output) = (None, Taken::default(), Vec::new());
+        let unsynced = Unsynced::default();
+        Self { ring, control, health, progressed, database, incarnation, end, active, recycled, output, unsynced }
+    }
+
+    fn log(&self) -> &Log {
+        &self.ring.log
+    }
+
+    /// Runs until the engine fails or closes, or the task is dropped.
+    pub(crate) async fn run(mut self) {
+        let _closed = CloseOnDrop(Arc::clone(&self.health));
+        // The highest commit of this log that is synced.
+        let mut synced = Timestamp::ZERO;
+        while self.health.fault().is_none() {
+            let promise_is_due = synced > self.control.promised();
+            let log = Arc::clone(&self.ring.log);
+            tokio::select! {
+                biased;
+                () = log.work_arrived() => {}
+                () = tokio::time::sleep(IDLE), if promise_is_due => {
+                    if let Err(error) = self.write_watermark().await {
+                        self.health.fail(Fault::Log(error));
+                    }
+                    continue;
+                }
+            }
+            match self.flush().await {
+                Ok(highest) => synced = synced.max(highest),
+                Err(error) => self.health.fail(Fault::Log(error)),
+            }
+        }
+    }
+
+    /// Writes what has gathered, syncs if the policy or somebody wants it, and returns the highest timestamp
+    /// synced by that.
+    async fn flush(&mut self) -> Result<Timestamp, WalError> {
+        let mut taken = self.ring.log.take(std::mem::take(&mut self.recycled));
+        if !taken.bytes.is_empty() {
+            let charged = self.write(&taken).await?;
+            self.unsynced.record_bytes += taken.bytes.len() as u64;
+            let counters = &self.control.counters;
+            add(&counters.flushes, 1);
+            add(&counters.records, taken.marks.len() as u64);
+            add(&counters.record_bytes, taken.bytes.len() as u64);
+            self.ring.log.written(&mut taken, charged);
+        }
+        if taken.bytes.capacity() <= BUFFER_BYTES_KEPT {
+            self.recycled = taken;
+        }
+        let sync = match self.control.policy() {
+            SyncPolicy::Always => true,
+            SyncPolicy::Lazy(_) => self.control.wanted(self.log().unsynced_floor()),
+        };
+        if sync {
+            return self.sync().await;
+        }
+        (self.progressed)();
+        if self.unsynced.dirty {
+            self.control.lazy.notify_one();
+        }
+        Ok(Timestamp::ZERO)
+    }
+
+    /// Syncs all that was written, and returns the highest timestamp in it.
+    async fn sync(&mut self) -> Result<Timestamp, WalError> {
+        if !self.unsynced.dirty {
+            (self.progressed)();
+            return Ok(Timestamp::ZERO);
+        }
+        // A full segment was synced when it was sealed, so only the active one can be dirty.
+        if let Some(active) = &self.active {
+            sync_file(&active.file, &self.control).await?;
+        }
+        let done = std::mem::take(&mut self.unsynced);
+        self.ring.set_durable_lsn(self.end.lsn);
+        self.control.bytes_synced(done.record_bytes);
+        self.control.set_promised(done.promised);
+        self.ring.log.synced();
+        (self.progressed)();
+        Ok(done.highest)
+    }
+
+    /// Writes the records to one or more segments. Returns how much of the ring's room that took.
+    async fn write(&mut self, taken: &Taken) -> Result<u64, WalError> {
+        let payload = &taken.bytes;
+        let mut charged = 0;
+        let mut start = 0;
+        while start < payload.len() {
+            let room = self.room_in_active()?;
+            let fits = payload_that_fits(room).expect("an active segment has at least one sector left");
+            let end = payload.len().min(start + fits);
+            let part = Part::of(&taken.marks, payload.len(), start, end);
+            self.unsynced.highest = self.unsynced.highest.max(part.highest);
+            charged += self.write_batch(BatchKind::Data, part, &payload[start..end]).await?;
+            start = end;
+        }
+        Ok(charged)
+    }
+
+    /// Bytes left in the active segment before its seal; takes a free segment if there is none.
+    fn room_in_active(&mut self) -> Result<usize, WalError> {
+        if self.active.is_none() {
+            let file = self.ring.activate().ok_or_else(|| {
+                WalError::Config("a granted reservation found no segment; this is a bug in anabranch".into())
+            })?;
+            self.end.segment = self.end.segment.next();
+            self.active = Some(Active { file, offset: 0, charged: 0, highest: Timestamp::ZERO });
+            self.control.wake_maker();
+        }
+        let active = self.active.as_ref().expect("it was set above");
+        let header = if active.offset == 0 { SECTOR_BYTES as u64 } else { 0 };
+        let room = active.file.bytes - active.offset - header - SECTOR_BYTES as u64;
+        Ok(room.try_into().expect("a segment fits the address space"))
+    }
+
+    /// Writes one batch, and the seal behind it if the segment is full then. Returns how much of the ring's
+    /// room that took.
+    async fn write_batch(&mut self, kind: BatchKind, part: Part, payload: &[u8]) -> Result<u64, WalError> {
+        let mut active = self.active.take().expect("`room_in_active` was called");
+        self.output.clear();
+        if active.offset == 0 {
+            self.put_segment_header();
+        }
+        self.put(kind, part, payload);
+        let end = active.offset + self.output.len() as u64;
+        let full = end + SECTOR_BYTES as u64 >= active.file.bytes;
+        if full {
+            self.put(BatchKind::Seal, Part::NONE, &[]);
+        }
+        let output = Bytes::copy_from_slice(&self.output);
+        let length = output.len() as u64;
+        write_all_at(&*active.file.file, &active.file.path, active.offset, output).await?;
+        add(&self.control.counters.written_bytes, length);
+        self.ring.add_logged(length);
+        active.offset += length;
+        active.highest = active.highest.max(part.highest);
+        self.unsynced.dirty = true;
+        let occupied = batch_bytes(payload.len()) as u64;
+        let charge = occupied.min(usable_bytes(active.file.bytes) - active.charged);
+        active.charged += charge;
+        if full {
+            self.seal(active).await?;
+        } else {
+            self.active = Some(active);
+        }
+        Ok(charge)
+    }
+
+    /// R15: the full segment is synced, with its seal, before anything is written to the next one.
+    async fn seal(&mut self, active: Active) -> Result<(), WalError> {
+        sync_file(&active.file, &self.control).await?;
+        let Active { file, highest, .. } = active;
+        self.ring.seal(LiveSegment { number: self.end.segment, file, highest });
+        self.control.wake_keeper();
+        Ok(())
+    }
+
+    fn put_segment_header(&mut self) {
+        SegmentHeader {
+            database: self.database,
+            log: self.ring.log.id(),
+            number: self.end.segment,
+            incarnation: self.incarnation,
+            first_lsn: self.end.lsn.next(),
+            previous_crc: self.end.header_crc,
+        }
+        .put(&mut self.output);
+    }
+
+    fn put(&mut self, kind: BatchKind, part: Part, payload: &[u8]) {
+        self.end.lsn = self.end.lsn.next();
+        let synced = self.control.synced();
+        let header = BatchHeader {
+            kind,
+            database: self.database,
+            log: self.ring.log.id(),
+            incarnation: self.incarnation,
+            segment: self.end.segment,
+            lsn: self.end.lsn,
+            payload_bytes: 0,
+            records: part.records,
+            first_record: part.first_record,
+            previous_crc: self.end.header_crc,
+            durable_lsn: self.ring.durable_lsn(),
+            synced,
+            lowest: part.lowest,
+            highest: part.highest,
+            table_crc: 0,
+        };
+        self.end.header_crc = put_batch(&mut self.output, header, payload);
+        self.unsynced.promised = self.unsynced.promised.max(synced);
+    }
+
+    /// Writes promises alone, if there is room to spare, and syncs them.
+    async fn write_watermark(&mut self) -> Result<(), WalError> {
+        let promised = self.control.synced();
+        if self.active.is_none() || !self.log().take_spare_room(SECTOR_BYTES as u64) {
+            // Nothing can be promised here; another log, or the manifest on close, will.
+            self.control.set_promised(promised);
+            return Ok(());
+        }
+        let charged = self.write_batch(BatchKind::Watermark, Part::NONE, &[]).await?;
+        self.log().add_room(SECTOR_BYTES as u64 - charged);
+        self.sync().await.map(|_| ())
+    }
+}
+
+async fn sync_file(file: &SegmentFile, control: &SyncControl) -> Result<(), WalError> {
+    add(&control.counters.syncs, 1);
+    // R12: an error here is never retried; the caller poisons the engine.
+    file.file.sync_data().await.map_err(|error| WalError::io("syncing", &file.path, error))
+}
+
+/// What a batch's header says about the records in its payload.
+#[derive(Clone, Copy)]
+struct Part {
+    records: u32,
+    first_record: u32,
+    lowest: Timestamp,
+    highest: Timestamp,
+}
+
+impl Part {
+    const NONE: Self =
+        Self { records: 0, first_record: NO_RECORD, lowest: Timestamp::ZERO, highest: Timestamp::ZERO };
+
+    /// Describes `start..end` of a buffer of `length` bytes with these records.
+    fn of(marks: &[Mark], length: usize, start: usize, end: usize) -> Self {
+        let first = marks.partition_point(|mark| mark.offset < start);
+        let beyond = marks.partition_point(|mark| mark.offset < end);
+        let first_record = marks
+            .get(first)
+            .filter(|mark| mark.offset < end)
+            .map_or(NO_RECORD, |mark| narrow(mark.offset - start));
+        // The record before the first that starts here reaches into this part, unless one starts at `start`.
+        let touching = if first_record == 0 { first } else { first.saturating_sub(1) };
+        let touching = &marks[touching..beyond];
+        debug_assert!(!touching.is_empty() && end <= length);
+        Self {
+            records: narrow(beyond - first),
+            first_record,
+            lowest: touching.iter().map(|mark| mark.timestamp).min().unwrap_or_default(),
+            highest: touching.iter().map(|mark| mark.timestamp).max().unwrap_or_default(),
+        }
+    }
+}
+
+fn narrow(value: usize) -> u32 {
+    value.try_into().expect("a batch fits a segment, and a segment fits u32")
+}
+
+/// When a flusher ends, whatever the reason, nobody must wait for it: the runtime may have ended.
+struct CloseOnDrop(Arc<Health>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.fail(Fault::Closed);
+    }
+}

@@ -1,0 +1,304 @@
+//! The manifest: one file, two slots written alternately, never renamed (RELIABILITY R21). It says which logs
+//! and checkpoints there are, which incarnation this is, and what of former incarnations counts.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::crc;
+use crate::disk::{Disk, DiskFile, OpenMode, read_at, write_all_at};
+use crate::segment::FORMAT_VERSION;
+use crate::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"ANABRMAN");
+const SLOT_BYTES: usize = 128 << 10;
+const HEADER_BYTES: usize = 32;
+const BLOCK_BYTES: usize = 4096;
+/// The most logs, that is shards, that a manifest has room for.
+pub const LOGS_MAX: usize = 512;
+/// With more fences than this, an open writes checkpoints before it serves, so that they can be dropped (L5).
+pub(crate) const FENCES_MAX: usize = 256;
+
+// A log entry takes at most 120 bytes and a fence at most 60, field names included.
+const _: () = assert!(LOGS_MAX * 120 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
+
+/// What the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The database.
+    pub database: DatabaseId,
+    /// The incarnation that wrote this.
+    pub incarnation: Incarnation,
+    /// The name of the hash that routes keys.
+    pub hash: String,
+    /// The seed of that hash.
+    pub hash_seed: u64,
+    /// The logs, in the order of the shards.
+    pub logs: Vec<LogEntry>,
+    /// The next log's number; none is used twice (L3).
+    pub next_log: LogId,
+    /// The next checkpoint's number.
+    pub next_file: FileNumber,
+    /// Of an incarnation named here, only commits up to the cut count.
+    pub fences: Vec<Fence>,
+    /// Promise: everything up to here was synced when this was written (R3).
+    pub synced: Timestamp,
+}
+
+/// One log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// The log.
+    pub id: LogId,
+    /// Its newest checkpoint.
+    pub checkpoint: Option<CheckpointEntry>,
+    /// The oldest segment that recovery needs.
+    pub first_segment: SegmentNumber,
+    /// Promise: the log was synced up to this batch when this was written (R3).
+    pub durable_lsn: Lsn,
+}
+
+/// A published checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointEntry {
+    /// The number in its file's name.
+    pub file: FileNumber,
+    /// It holds the shard's content at this commit.
+    pub timestamp: Timestamp,
+    /// How many entries it holds.
+    pub entries: u64,
+    /// How many bytes its file has.
+    pub bytes: u64,
+}
+
+/// Where an incarnation was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// Its last commit that counts.
+    pub cut: Timestamp,
+}
+
+impl Manifest {
+    /// The last commit of `incarnation` that counts.
+    #[must_use]
+    pub fn cut_of(&self, incarnation: Incarnation) -> Timestamp {
+        self.fences
+            .iter()
+            .find(|fence| fence.incarnation == incarnation)
+            .map_or(Timestamp::MAX, |fence| fence.cut)
+    }
+
+    /// The timestamp up to which log `log` is covered by its checkpoint.
+    #[must_use]
+    pub fn checkpointed(&self, log: LogId) -> Timestamp {
+        self.logs
+            .iter()
+            .find(|entry| entry.id == log)
+            .and_then(|entry| entry.checkpoint)
+            .map_or(Timestamp::ZERO, |checkpoint| checkpoint.timestamp)
+    }
+}
+
+/// The file with its two slots.
+pub(crate) struct ManifestFile {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    /// The number of the slot write that `current` came from.
+    sequence: u64,
+    current: Manifest,
+}
+
+/// What stands in a slot.
+enum Slot {
+    Valid { sequence: u64, manifest: Manifest },
+    Unknown { format: u32 },
+    Invalid,
+}
+
+impl ManifestFile {
+    pub(crate) fn path(directory: &Path) -> PathBuf {
+        directory.join("MANIFEST")
+    }
+
+    /// Makes the file, without content yet, and makes its name durable.
+    pub(crate) async fn create(
+        disk: &dyn Disk,
+        directory: &Path,
+        manifest: Manifest,
+    ) -> Result<Self, WalError> {
+        let path = Self::path(directory);
+        let created = async {
+            let file = disk.open(&path, OpenMode::Create).await?;
+            file.zero_fill(2 * SLOT_BYTES as u64).await?;
+            file.sync_all().await?;
+            disk.sync_dir(directory).await?;
+            Ok(file)
+        };
+        let file = created.await.map_err(|error| WalError::io("creating", &path, error))?;
+        let mut created = Self { path, file, sequence: 0, current: manifest.clone() };
+        created.write(manifest).await?;
+        Ok(created)
+    }
+
+    /// Reads the newest valid slot, or `None` if there is none.
+    pub(crate) async fn open(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>, WalError> {
+        let path = Self::path(directory);
+        let file = disk
+            .open(&path, OpenMode::ReadWrite)
+            .await
+            .map_err(|error| WalError::io("opening", &path, error))?;
+        let mut newest: Option<(u64, Manifest)> = None;
+        for slot in 0..2 {
+            let bytes = read_at(&*file, &path, slot * SLOT_BYTES as u64, SLOT_BYTES).await?;
+            match parse_slot(&bytes) {
+                Slot::Valid { sequence, manifest } => {
+                    if newest.as_ref().is_none_or(|(newest, _)| sequence > *newest) {
+                        newest = Some((sequence, manifest));
+                    }
+                }
+                Slot::Unknown { format } => {
+                    return Err(WalError::UnknownFormat {
+                        file: path,
+                        found: format,
+                        supported: FORMAT_VERSION,
+                    });
+                }
+                Slot::Invalid => {}
+            }
+        }
+        Ok(newest.map(|(sequence, current)| Self { path, file, sequence, current }))
+    }
+
+    pub(crate) fn current(&self) -> &Manifest {
+        &self.current
+    }
+
+    /// Writes the current content to its own slot again and syncs it: what was read may have stood in the page
+    /// cache only (R13), and the next write goes to the other slot.
+    pub(crate) async fn rewrite(&mut self) -> Result<(), WalError> {
+        self.put(self.sequence, self.current.clone()).await
+    }
+
+    /// Writes a new content to the slot not in use, and syncs it. It counts when this returns.
+    pub(crate) async fn write(&mut self, manifest: Manifest) -> Result<(), WalError> {
+        let sequence = self.sequence + 1;
+        self.put(sequence, manifest).await
+    }
+
+    async fn put(&mut self, sequence: u64, manifest: Manifest) -> Result<(), WalError> {
+        let slot = encode_slot(sequence, &manifest)?;
+        let offset = (sequence % 2) * SLOT_BYTES as u64;
+        write_all_at(&*self.file, &self.path, offset, slot).await?;
+        self.file.sync_data().await.map_err(|error| WalError::io("syncing", &self.path, error))?;
+        self.sequence = sequence;
+        self.current = manifest;
+        Ok(())
+    }
+}
+
+fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
+    let content = rmp_serde::to_vec_named(manifest)
+        .map_err(|error| WalError::Config(format!("the manifest can't be encoded: {error}")))?;
+    if HEADER_BYTES + content.len() > SLOT_BYTES {
+        return Err(WalError::Config(format!(
+            "the manifest takes {} bytes, and a slot has {SLOT_BYTES}; use fewer shards",
+            content.len()
+        )));
+    }
+    let mut slot = Vec::with_capacity((HEADER_BYTES + content.len()).next_multiple_of(BLOCK_BYTES));
+    slot.put_u64_le(MAGIC);
+    slot.put_u32_le(FORMAT_VERSION);
+    slot.put_u32_le(0);
+    slot.put_u64_le(sequence);
+    slot.put_u32_le(content.len().try_into().expect("it fits the slot"));
+    slot.put_u32_le(crc(&content));
+    slot.extend_from_slice(&content);
+    let header_crc = crc(&slot[16..HEADER_BYTES]);
+    slot[12..16].copy_from_slice(&header_crc.to_le_bytes());
+    slot.resize(slot.len().next_multiple_of(BLOCK_BYTES), 0);
+    Ok(slot.into())
+}
+
+fn parse_slot(slot: &[u8]) -> Slot {
+    let Some(header) = slot.get(..HEADER_BYTES) else { return Slot::Invalid };
+    let mut fields = header;
+    if fields.get_u64_le() != MAGIC {
+        return Slot::Invalid;
+    }
+    let format = fields.get_u32_le();
+    if fields.get_u32_le() != crc(&header[16..]) {
+        return Slot::Invalid;
+    }
+    let sequence = fields.get_u64_le();
+    let length = fields.get_u32_le() as usize;
+    let content_crc = fields.get_u32_le();
+    let Some(content) = slot.get(HEADER_BYTES..HEADER_BYTES + length) else { return Slot::Invalid };
+    if crc(content) != content_crc {
+        return Slot::Invalid;
+    }
+    if format != FORMAT_VERSION {
+        return Slot::Unknown { format };
+    }
+    match rmp_serde::from_slice(content) {
+        Ok(manifest) => Slot::Valid { sequence, manifest },
+        Err(_) => Slot::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(logs: u32) -> Manifest {
+        let max = u64::MAX;
+        Manifest {
+            database: DatabaseId(max),
+            incarnation: Incarnation(max),
+            hash: "foldhash".into(),
+            hash_seed: max,
+            logs: (0..logs)
+                .map(|id| LogEntry {
+                    id: LogId(id | 1 << 31),
+                    checkpoint: Some(CheckpointEntry {
+                        file: FileNumber(max),
+                        timestamp: Timestamp(max),
+                        entries: max,
+                        bytes: max,
+                    }),
+                    first_segment: SegmentNumber(max),
+                    durable_lsn: Lsn(max),
+                })
+                .collect(),
+            next_log: LogId(u32::MAX),
+            next_file: FileNumber(max),
+            fences: (0..2 * FENCES_MAX)
+                .map(|_| Fence { incarnation: Incarnation(max), cut: Timestamp(max) })
+                .collect(),
+            synced: Timestamp(max),
+        }
+    }
+
+    #[test]
+    fn the_largest_manifest_fits_a_slot() {
+        let largest = manifest(u32::try_from(LOGS_MAX).unwrap());
+        let slot = encode_slot(3, &largest).unwrap();
+        let Slot::Valid { sequence, manifest } = parse_slot(&slot) else { panic!("not valid") };
+        assert_eq!((sequence, manifest), (3, largest));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_seen() {
+        let slot = encode_slot(1, &manifest(2)).unwrap();
+        let used = HEADER_BYTES + rmp_serde::to_vec_named(&manifest(2)).unwrap().len();
+        for at in 0..used {
+            for bit in 0..8 {
+                let mut flipped = slot.to_vec();
+                flipped[at] ^= 1 << bit;
+                assert!(!matches!(parse_slot(&flipped), Slot::Valid { .. }), "byte {at}, bit {bit}");
+            }
+        }
+    }
+}

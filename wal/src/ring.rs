@@ -1,0 +1,286 @@
+//! A log's ring of segment files: which are free, which hold records that recovery needs, and how many more
+//! there may be.
+//!
+//! Space is counted so that a granted reservation always finds its bytes: a segment contributes its length
+//! less its header, its seal, and the most that cutting a batch in two at its end can cost.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::disk::Disk;
+use crate::frame::SECTOR_BYTES;
+use crate::log::Log;
+use crate::segment::{SegmentFile, SegmentName};
+use crate::stats::{WalCounters, add};
+use crate::{SegmentNumber, Timestamp, WalError};
+
+/// What of a segment is never promised to a reservation.
+pub(crate) const SEGMENT_OVERHEAD_BYTES: u64 = 4 * SECTOR_BYTES as u64;
+/// The smallest segment: large enough that its overhead does not matter.
+pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+/// The largest segment, so that offsets in it fit 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Segments kept free, so that neither a rotation nor a recovery waits for one (RELIABILITY R11).
+const SPARES: usize = 2;
+
+/// How large a ring may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLimits {
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Segments of a ring. Beyond it commits wait for a checkpoint.
+    pub segments_max: usize,
+}
+
+pub(crate) struct Ring {
+    pub(crate) log: Arc<Log>,
+    directory: PathBuf,
+    /// Where files are made, aside from the flushes.
+    maker: Arc<dyn Disk>,
+    /// The log's own lane.
+    lane: Arc<dyn Disk>,
+    limits: RingLimits,
+    state: Mutex<State>,
+    /// Bytes written since the last checkpoint began.
+    logged: AtomicU64,
+    /// The last batch known to be synced.
+    durable_lsn: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    free: VecDeque<SegmentFile>,
+    /// Segments that recovery may need, oldest first, without the one being written.
+    live: VecDeque<LiveSegment>,
+    active: bool,
+    next_slot: u32,
+    bytes: u64,
+    last_checkpoint_bytes: u64,
+}
+
+/// A segment that is no longer written and that recovery may need.
+pub(crate) struct LiveSegment {
+    pub(crate) number: SegmentNumber,
+    pub(crate) file: SegmentFile,
+    /// The highest timestamp with bytes in it.
+    pub(crate) highest: Timestamp,
+}
+
+pub(crate) const fn usable_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES)
+}
+
+impl Ring {
+    pub(crate) fn new(
+        log: Arc<Log>,
+        directory: PathBuf,
+        (maker, lane): (Arc<dyn Disk>, Arc<dyn Disk>),
+        limits: RingLimits,
+    ) -> Self {
+        Self {
+            log,
+            directory,
+            maker,
+            lane,
+            limits,
+            state: Mutex::default(),
+            logged: AtomicU64::new(0),
+            durable_lsn: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over what recovery found.
+    pub(crate) fn restore(
+        &self,
+        free: Vec<SegmentFile>,
+        live: Vec<LiveSegment>,
+        next_slot: u32,
+        last_checkpoint_bytes: u64,
+    ) {
+        let mut state = self.state.lock();
+        state.next_slot = next_slot;
+        state.last_checkpoint_bytes = last_checkpoint_bytes;
+        state.bytes = free.iter().map(|file| file.bytes).sum::<u64>()
+            + live.iter().map(|segment| segment.file.bytes).sum::<u64>();
+        let replayed = live.iter().map(|segment| segment.file.bytes).sum();
+        self.logged.store(replayed, Ordering::Relaxed);
+        for file in free {
+            self.log.add_room(usable_bytes(file.bytes));
+            state.free.push_back(file);
+        }
+        state.live = live.into();
+    }
+
+    /// Makes one more segment file.
+    pub(crate) async fn make_segment(&self, bytes: u64, counters: &WalCounters) -> Result<(), WalError> {
+        let slot = {
+            let mut state = self.state.lock();
+            state.next_slot += 1;
+            state.next_slot - 1
+        };
+        let name = SegmentName { log: self.log.id(), slot };
+        let made = SegmentFile::create(&*self.maker, &self.directory, name, bytes).await?;
+        // The file's I/O runs on the log's own lane from here on.
+        let file = SegmentFile::open(&*self.lane, made.path.clone()).await?;
+        add(&counters.segments_made, 1);
+        let mut state = self.state.lock();
+        state.bytes += bytes;
+        state.free.push_back(file);
+        drop(state);
+        self.log.add_room(usable_bytes(bytes));
+        Ok(())
+    }
+
+    /// Makes spare segments, and room for a reservation that waits, as far as the limit allows. `true` if a
+    /// reservation waits for a checkpoint.
+    pub(crate) async fn replenish(&self, counters: &WalCounters) -> Result<bool, WalError> {
+        loop {
+            let (spares_missing, bytes) = {
+                let state = self.state.lock();
+                (state.active && state.free.len() < SPARES, state.bytes)
+            };
+            let starved = self.log.starved();
+            let limit = self.limits.segment_bytes * self.limits.segments_max as u64;
+            let wanted = starved.map_or(0, |starved| starved.wanted + SEGMENT_OVERHEAD_BYTES);
+            let next = wanted.next_multiple_of(4096).max(self.limits.segment_bytes);
+            let wanted = spares_missing || starved.is_some();
+            if !wanted {
+                return Ok(false);
+            }
+            if bytes + next > limit {
+                return Ok(starved.is_some());
+            }
+            self.make_segment(next, counters).await?;
+        }
+    }
+
+    /// After a checkpoint: what waits and still finds no room, although nothing else is under way that would
+    /// free any, gets a segment beyond the limit (L2).
+    pub(crate) async fn grow_beyond_limit(&self, counters: &WalCounters) -> Result<(), WalError> {
+        if let Some(starved) = self.log.starved()
+            && starved.idle
+        {
+            let bytes = (starved.wanted + SEGMENT_OVERHEAD_BYTES).next_multiple_of(4096);
+            self.make_segment(bytes.max(self.limits.segment_bytes), counters).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a free segment to write to.
+    pub(crate) fn activate(&self) -> Option<SegmentFile> {
+        let mut state = self.state.lock();
+        let file = state.free.pop_front()?;
+        state.active = true;
+        Some(file)
+    }
+
+    /// The segment being written is full.
+    pub(crate) fn seal(&self, segment: LiveSegment) {
+        let mut state = self.state.lock();
+        state.live.push_back(segment);
+        state.active = false;
+    }
+
+    /// The oldest segment that recovery needs once everything up to `checkpointed` is in a checkpoint, or
+    /// `None` if nothing can be given back. The newest segment stays: it ends the chain.
+    pub(crate) fn first_needed(&self, checkpointed: Timestamp) -> Option<SegmentNumber> {
+        let state = self.state.lock();
+        let recyclable = state.recyclable(checkpointed);
+        let last = state.live.get(recyclable.checked_sub(1)?)?;
+        Some(last.number.next())
+    }
+
+    /// Gives back the segments before `first_needed`, oldest first (L2). The manifest that says so is durable
+    /// (RELIABILITY R22).
+    pub(crate) fn recycle(&self, first_needed: SegmentNumber, counters: &WalCounters) {
+        let mut state = self.state.lock();
+        while let Some(segment) = state.live.pop_front_if(|segment| segment.number < first_needed) {
+            self.log.add_room(usable_bytes(segment.file.bytes));
+            state.free.push_back(segment.file);
+            add(&counters.segments_recycled, 1);
+        }
+    }
+
+    pub(crate) fn add_logged(&self, bytes: u64) {
+        self.logged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A checkpoint begins: what is logged from here on counts towards the next.
+    pub(crate) fn begin_checkpoint(&self) -> u64 {
+        self.logged.swap(0, Ordering::Relaxed)
+    }
+
+    /// The checkpoint that began came to nothing.
+    pub(crate) fn abandon_checkpoint(&self, logged: u64) {
+        self.add_logged(logged);
+    }
+
+    pub(crate) fn checkpoint_published(&self, bytes: u64) {
+        self.state.lock().last_checkpoint_bytes = bytes;
+    }
+
+    /// Whether a checkpoint is due: the ring is half full, or as much was logged as a checkpoint writes, so
+    /// that checkpoints at most double what is written.
+    pub(crate) fn checkpoint_is_due(&self, logged_min: u64) -> bool {
+        let state = self.state.lock();
+        let logged = self.logged.load(Ordering::Relaxed);
+        let half_full = state.live.len() >= (self.limits.segments_max / 2).max(2);
+        half_full || logged >= logged_min.max(state.last_checkpoint_bytes) || self.log.starved().is_some()
+    }
+
+    pub(crate) fn logged(&self) -> u64 {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many segments are live that an open must write a checkpoint before it serves (R11).
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.lock().live.len() >= self.limits.segments_max
+    }
+
+    pub(crate) fn free_segments(&self) -> usize {
+        self.state.lock().free.len()
+    }
+
+    pub(crate) fn set_durable_lsn(&self, lsn: crate::Lsn) {
+        self.durable_lsn.fetch_max(lsn.0, Ordering::SeqCst);
+    }
+
+    pub(crate) fn durable_lsn(&self) -> crate::Lsn {
+        crate::Lsn(self.durable_lsn.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn usage(&self) -> RingUsage {
+        let state = self.state.lock();
+        RingUsage {
+            segments: state.free.len() + state.live.len() + usize::from(state.active),
+            segments_free: state.free.len(),
+            bytes: state.bytes,
+            bytes_since_checkpoint: self.logged.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// How full a log's ring is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingUsage {
+    /// Segment files.
+    pub segments: usize,
+    /// Segments that can be written to.
+    pub segments_free: usize,
+    /// Bytes of all segment files.
+    pub bytes: u64,
+    /// Bytes logged since the last checkpoint began.
+    pub bytes_since_checkpoint: u64,
+}
+
+impl State {
+    fn recyclable(&self, checkpointed: Timestamp) -> usize {
+        let covered = self.live.iter().take_while(|segment| segment.highest <= checkpointed).count();
+        if self.active { covered } else { covered.min(self.live.len().saturating_sub(1)) }
+    }
+}

@@ -1,0 +1,357 @@
+//! Reading one log back: walking the chain of batches, and collecting promises from every intact header.
+//!
+//! The walk stops at the first break and never resumes behind it (RELIABILITY R2). Whether the break is the
+//! torn end of a crash or damage to something acknowledged is decided by promises (R3): if any intact header
+//! says that more than what the walk found was on disk, something is lost, and the engine must not open.
+
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::disk::{Disk, read_at};
+use crate::flusher::ChainEnd;
+use crate::frame::{BatchHeader, BatchKind, Found, NO_RECORD, SECTOR_BYTES, read_batch};
+use crate::manifest::{LogEntry, Manifest};
+use crate::record::{Malformed, Record};
+use crate::ring::LiveSegment;
+use crate::segment::{SegmentFile, SegmentHeader, SegmentName};
+use crate::{Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
+
+/// What was found in one log.
+pub(crate) struct ScannedLog {
+    pub(crate) id: LogId,
+    /// Records that count, in log order. Not yet cut, not yet filtered by the checkpoint.
+    pub(crate) records: Vec<Record>,
+    pub(crate) live: Vec<LiveSegment>,
+    pub(crate) incarnations: Vec<Incarnation>,
+    pub(crate) free: Vec<SegmentFile>,
+    pub(crate) next_slot: u32,
+    pub(crate) end: ChainEnd,
+    /// Accepted bytes of the last segment: what recovery relies on and must write again (R13).
+    pub(crate) tail: Bytes,
+    /// The file and offset at which the log ends.
+    pub(crate) end_file: PathBuf,
+    pub(crate) end_offset: u64,
+    pub(crate) torn_bytes: u64,
+    pub(crate) promised_lsn: Lsn,
+    pub(crate) promised_synced: Timestamp,
+}
+
+struct OpenSegment {
+    file: SegmentFile,
+    header: SegmentHeader,
+}
+
+/// Reads the log of `entry`.
+pub(crate) async fn scan_log(
+    disk: &dyn Disk,
+    directory: &Path,
+    manifest: &Manifest,
+    entry: &LogEntry,
+    names: &[SegmentName],
+) -> Result<ScannedLog, WalError> {
+    let mut scanned = ScannedLog {
+        id: entry.id,
+        records: Vec::new(),
+        live: Vec::new(),
+        incarnations: Vec::new(),
+        free: Vec::new(),
+        next_slot: names.iter().map(|name| name.slot + 1).max().unwrap_or(0),
+        end: ChainEnd { segment: SegmentNumber(entry.first_segment.0 - 1), ..ChainEnd::default() },
+        tail: Bytes::new(),
+        end_file: directory.to_owned(),
+        end_offset: 0,
+        torn_bytes: 0,
+        promised_lsn: entry.durable_lsn,
+        promised_synced: manifest.synced,
+    };
+    let segments = open_segments(disk, directory, manifest, entry, names, &mut scanned).await?;
+    if let Some(first) = segments.first() {
+        scanned.end.lsn = Lsn(first.header.first_lsn.0 - 1);
+        scanned.end.header_crc = first.header.previous_crc;
+    }
+    let mut stream = RecordStream::default();
+    let next_headers: Vec<_> =
+        segments.iter().skip(1).map(|segment| Some(segment.header.clone())).chain([None]).collect();
+    for (segment, next) in segments.into_iter().zip(next_headers) {
+        walk_segment(manifest, segment, next.as_ref(), &mut stream, &mut scanned).await?;
+    }
+    if scanned.end.lsn < scanned.promised_lsn {
+        return Err(WalError::corrupt(
+            &scanned.end_file,
+            scanned.end_offset,
+            format!(
+                "log {} can be read up to batch {}, and was synced up to batch {}",
+                entry.id, scanned.end.lsn, scanned.promised_lsn
+            ),
+        ));
+    }
+    Ok(scanned)
+}
+
+/// Opens all files of the log and sorts them: those that recovery needs, oldest first, and free ones.
+async fn open_segments(
+    disk: &dyn Disk,
+    directory: &Path,
+    manifest: &Manifest,
+    entry: &LogEntry,
+    names: &[SegmentName],
+    scanned: &mut ScannedLog,
+) -> Result<Vec<OpenSegment>, WalError> {
+    let mut needed = Vec::new();
+    for name in names {
+        let file = SegmentFile::open(disk, name.path(directory)).await?;
+        let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
+        match SegmentHeader::parse(&file.path, &first_sector)? {
+            Some(header) => {
+                check_identity(manifest, entry, &file.path, &header)?;
+                if header.number >= entry.first_segment {
+                    needed.push(OpenSegment { file, header });
+                } else {
+                    scanned.free.push(file);
+                }
+            }
+            None => {
+                // Never used, or its first use was torn, or damaged: promises in it tell.
+                let bytes = read_whole(&file).await?;
+                collect_promises(&bytes, 0, manifest, scanned);
+                scanned.free.push(file);
+            }
+        }
+    }
+    needed.sort_by_key(|segment| segment.header.number);
+    let mut expected = entry.first_segment;
+    for segment in &needed {
+        if segment.header.number != expected {
+            return Err(WalError::segment_missing(directory, entry.id, expected));
+        }
+        expected = expected.next();
+    }
+    Ok(needed)
+}
+
+fn check_identity(
+    manifest: &Manifest,
+    entry: &LogEntry,
+    path: &Path,
+    header: &SegmentHeader,
+) -> Result<(), WalError> {
+    if header.database != manifest.database || header.log != entry.id {
+        return Err(WalError::corrupt(path, 0, "the segment belongs to another database or log"));
+    }
+    // L5: nothing of an incarnation is written before the manifest that names it is synced.
+    if header.incarnation > manifest.incarnation {
+        return Err(WalError::corrupt(
+            path,
+            0,
+            format!(
+                "the segment is of incarnation {}, and the newest intact manifest of {}: the manifest is damaged",
+                header.incarnation, manifest.incarnation
+            ),
+        ));
+    }
+    Ok(())
+}
+
+async fn read_whole(file: &SegmentFile) -> Result<Bytes, WalError> {
+    let length = usize::try_from(file.bytes)
+        .map_err(|_| WalError::corrupt(&file.path, 0, "the segment is larger than the address space"))?;
+    read_at(&*file.file, &file.path, 0, length).await
+}
+
+/// R3: looks at every sector from `offset` on for an intact header of this log. It is never replayed; what it
+/// promised was true when it was written, and stays true.
+fn collect_promises(bytes: &Bytes, offset: usize, manifest: &Manifest, scanned: &mut ScannedLog) {
+    for start in (offset.next_multiple_of(SECTOR_BYTES)..bytes.len()).step_by(SECTOR_BYTES) {
+        if let Some((header, _)) = BatchHeader::parse(&bytes[start..])
+            && header.database == manifest.database
+            && header.log == scanned.id
+        {
+            scanned.note_promises(&header);
+        }
+    }
+}
+
+impl ScannedLog {
+    fn note_promises(&mut self, header: &BatchHeader) {
+        self.promised_lsn = self.promised_lsn.max(header.durable_lsn);
+        self.promised_synced = self.promised_synced.max(header.synced);
+    }
+}
+
+/// Follows the chain through one segment. `next` is the header of the segment behind it.
+async fn walk_segment(
+    manifest: &Manifest,
+    segment: OpenSegment,
+    next: Option<&SegmentHeader>,
+    stream: &mut RecordStream,
+    scanned: &mut ScannedLog,
+) -> Result<(), WalError> {
+    let OpenSegment { file, header } = segment;
+    let bytes = read_whole(&file).await?;
+    let cut = manifest.cut_of(header.incarnation);
+    stream.begin_segment(header.incarnation);
+    // A later incarnation says how far it accepted this one; what follows is void (R10).
+    let end_lsn = next
+        .filter(|next| next.incarnation > header.incarnation)
+        .map_or(Lsn(u64::MAX), |next| Lsn(next.first_lsn.0 - 1));
+    let mut offset = SECTOR_BYTES;
+    let mut sealed = false;
+    let mut highest = Timestamp::ZERO;
+    while !sealed && scanned.end.lsn < end_lsn {
+        let Found::Batch { header: batch, header_crc, payload } = read_batch(&bytes, offset) else { break };
+        if !continues(&batch, &header, scanned.end) {
+            break;
+        }
+        scanned.note_promises(&batch);
+        scanned.end.lsn = batch.lsn;
+        scanned.end.header_crc = header_crc;
+        sealed = batch.kind == BatchKind::Seal;
+        highest = highest.max(batch.highest);
+        if batch.kind == BatchKind::Data {
+            stream
+                .push(&batch, payload, |record| {
+                    // Of a cut incarnation, only what lies below the cut counts.
+                    if record.timestamp <= cut {
+                        scanned.records.push(record);
+                    }
+                })
+                .map_err(|malformed| malformed_error(malformed, &file.path, offset, &batch))?;
+        }
+        offset += batch.occupied_bytes();
+    }
+    scanned.end.segment = header.number;
+    scanned.end_file.clone_from(&file.path);
+    scanned.end_offset = offset as u64;
+    match next {
+        Some(next) => check_link(&header, next, sealed, offset, &file.path, scanned.end)?,
+        None => {
+            scanned.tail = bytes.slice(..offset.min(bytes.len()));
+            collect_promises(&bytes, offset, manifest, scanned);
+            scanned.torn_bytes = torn_bytes(&bytes, offset);
+        }
+    }
+    scanned.incarnations.push(header.incarnation);
+    scanned.live.push(LiveSegment { number: header.number, file, highest });
+    Ok(())
+}
+
+fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: ChainEnd) -> bool {
+    batch.database == segment.database
+        && batch.log == segment.log
+        && batch.segment == segment.number
+        && batch.incarnation == segment.incarnation
+        && batch.lsn == end.lsn.next()
+        && batch.previous_crc == end.header_crc
+}
+
+/// R15: a segment that is not the last ends in a seal, unless a crash ended it and a later incarnation says
+/// where. Either way the next one begins where it ends.
+fn check_link(
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+    sealed: bool,
+    offset: usize,
+    path: &Path,
+    end: ChainEnd,
+) -> Result<(), WalError> {
+    let ended_rightly = sealed || next.incarnation > header.incarnation;
+    let linked = next.first_lsn == end.lsn.next() && next.previous_crc == end.header_crc;
+    if ended_rightly && linked && next.incarnation >= header.incarnation {
+        return Ok(());
+    }
+    Err(WalError::corrupt(
+        path,
+        offset as u64,
+        format!(
+            "segment {} can be read up to batch {}, and segment {} begins after batch {}",
+            header.number,
+            end.lsn,
+            next.number,
+            next.first_lsn.0 - 1
+        ),
+    ))
+}
+
+/// How far something was written behind the end of the log: what a crash tore.
+fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
+    let Some(rest) = bytes.get(offset..offset + SECTOR_BYTES) else { return 0 };
+    match BatchHeader::parse(rest) {
+        Some((header, _)) if header.occupied_bytes() <= bytes.len() - offset => {
+            header.occupied_bytes() as u64
+        }
+        _ => 0,
+    }
+}
+
+fn malformed_error(malformed: Malformed, path: &Path, offset: usize, batch: &BatchHeader) -> WalError {
+    match malformed {
+        Malformed::UnknownKind(kind) => {
+            WalError::UnknownKind { file: path.to_owned(), offset: offset as u64, kind }
+        }
+        Malformed::Shape(detail) => WalError::Corrupt {
+            file: path.to_owned(),
+            offset: offset as u64,
+            detail: detail.to_owned(),
+            commits: Some((batch.lowest, batch.highest)),
+        },
+    }
+}
+
+/// Puts together the records that batches cut.
+#[derive(Default)]
+struct RecordStream {
+    /// The beginning of a record that the next batch continues.
+    partial: BytesMut,
+    incarnation: Incarnation,
+    /// The walk began in the middle of a record: skip to the first that starts.
+    joined: bool,
+}
+
+impl RecordStream {
+    fn begin_segment(&mut self, incarnation: Incarnation) {
+        // An incarnation begins with a whole record; what the last one left unfinished is void.
+        if incarnation != self.incarnation {
+            self.partial.clear();
+            self.incarnation = incarnation;
+        }
+    }
+
+    fn push(
+        &mut self,
+        batch: &BatchHeader,
+        mut payload: Bytes,
+        mut each: impl FnMut(Record),
+    ) -> Result<(), Malformed> {
+        if !self.joined {
+            if batch.first_record == NO_RECORD {
+                return Ok(());
+            }
+            if batch.first_record as usize > payload.len() {
+                return Err(Malformed::Shape("the first record starts beyond the batch"));
+            }
+            payload = payload.split_off(batch.first_record as usize);
+            self.joined = true;
+        }
+        if !self.partial.is_empty() {
+            self.partial.extend_from_slice(&payload);
+            if !holds_a_record(&self.partial) {
+                return Ok(());
+            }
+            payload = self.partial.split().freeze();
+        }
+        while let Some(record) = Record::take(&mut payload)? {
+            each(record);
+        }
+        self.partial.extend_from_slice(&payload);
+        Ok(())
+    }
+}
+
+/// Whether a whole record stands at the front, told by its length alone: a large record is not copied again
+/// for each batch that it goes through.
+fn holds_a_record(partial: &[u8]) -> bool {
+    partial
+        .first_chunk::<4>()
+        .is_some_and(|length| partial.len() - 4 >= u32::from_le_bytes(*length) as usize)
+}
