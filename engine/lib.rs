@@ -29,7 +29,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use handle::Handle;
 pub use ingest::{Ingest, IngestOptions, IngestReport};
-pub use report::{RecoveryReport, ShardStats, Stats, VacuumReport};
+pub use report::{BackupReport, RecoveryReport, ShardStats, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;
 pub use transaction::{Commit, Ticket, Transaction};
