@@ -12,8 +12,8 @@
 //!   one commit order, and none after it: no holes, no half of a transaction.
 //! - **Loss is not silent.** If something that had been promised durable is missing or damaged, opening fails
 //!   with [`Error::Corrupt`], which names file, offset and, where known, the commits.
-//! - **Dropping a future** takes nothing apart: a commit that was handed over takes place, one that wasn't
-//!   does not.
+//! - **Dropping a future** takes nothing apart: a commit that was handed over is decided without you, one that
+//!   wasn't changes nothing.
 //!
 //! All data is held in memory, with a log and checkpoints on disk. There is no memory limit yet.
 //!
@@ -220,3 +220,8 @@ pub use report::{RecoveryReport, ShardStats, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;
 pub use transaction::{Commit, Ticket, Transaction};
+
+/// The code of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
