@@ -114,7 +114,7 @@ impl Config {
             .isolation(isolation)
             .disk(Arc::new(disk.clone()))
             .env(Arc::new(SimEnv::new(random)))
-            .open("/simulated/database")
+            .open("/database")
             .await
     }
 }

@@ -129,6 +129,7 @@ pub(crate) fn changed_nothing(error: &Error) -> bool {
         Error::Conflict { .. }
             | Error::ReadOnly { .. }
             | Error::DiskFull { .. }
+            | Error::Io(_)
             | Error::Encode { .. }
             | Error::SnapshotTooOld
             | Error::Nested

@@ -17,6 +17,9 @@ use crate::workload::Worker;
 /// More virtual time than any life needs.
 pub(crate) const HANG: Duration = Duration::from_secs(300);
 
+/// Virtual seconds in which everything under way ends by itself.
+const PATIENCE: u32 = 10;
+
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -227,12 +230,17 @@ impl Seed {
     /// I9, I10: when nobody asks for anything any more, everything gets durable, and nothing is left behind.
     async fn quiesce(&self, engine: &Engine<Key, Value>) -> Result<(), String> {
         let synced = engine.sync().await;
-        let stats = engine.stats();
-        if stats.waiting() > 0 || stats.readers > 0 {
-            let failed = synced.is_err();
-            if !failed || stats.readers > 0 {
-                return Err(format!("left behind (after a failure: {failed}): {stats:?}"));
+        // A checkpoint may be under way, and is a reader.
+        let mut stats = engine.stats();
+        for _ in 0..PATIENCE {
+            if stats.waiting() == 0 && stats.readers == 0 {
+                break;
             }
+            sleep(Duration::from_secs(1)).await;
+            stats = engine.stats();
+        }
+        if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
+            return Err(format!("left behind (after syncing: {synced:?}): {stats:?}"));
         }
         if synced.is_ok() && (stats.synced != stats.applied || stats.durable != stats.applied) {
             return Err(format!("synced, but {stats:?}"));

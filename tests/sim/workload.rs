@@ -34,7 +34,7 @@ impl Worker {
                 sleep(Duration::from_millis(self.random.between(0..=20))).await;
             }
             match self.operate().await? {
-                Ok(()) | Err(Error::Conflict { .. } | Error::DiskFull { .. }) => {}
+                Ok(()) | Err(Error::Conflict { .. } | Error::DiskFull { .. } | Error::Io(_)) => {}
                 Err(Error::Indeterminate { .. } | Error::ReadOnly { .. } | Error::Closed) => break,
                 Err(other) => return Err(format!("an error of the wrong kind: {other:?}")),
             }
