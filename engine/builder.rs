@@ -227,6 +227,7 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     ///
     /// # Errors
     /// [`Error::Config`] for settings that can't work, for a durability, and outside of a tokio runtime.
+    #[expect(clippy::unused_async, reason = "it starts tasks, so it belongs into a runtime, as `open` does")]
     pub async fn in_memory(self) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
         let shards = self.shard_count()?;

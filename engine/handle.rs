@@ -42,7 +42,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Config`] in an engine in memory, where nothing can be durable.
     pub fn with_durability(&self, durability: Durability) -> Result<Self, Error> {
         if !self.inner.durable {
-            return Err(Error::config("an engine in memory can't make commits durable; open it in a directory"));
+            return Err(Error::config(
+                "an engine in memory can't make commits durable; open it in a directory",
+            ));
         }
         let level = match durability {
             Durability::Full => Level::Synced,
@@ -70,10 +72,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub fn get_many<'q, Q>(
-        &self,
-        keys: impl IntoIterator<Item = &'q Q>,
-    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
         P: Partition<Q>,
@@ -315,7 +314,6 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
 
     /// A sink for many writes: gathers them per shard, keeps a bounded number of batches in flight, and slows
     /// its producer when the engine is behind.
-    #[must_use]
     pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
         Ingest::new(self.clone(), options)
     }

@@ -63,8 +63,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         let checkpoint_error = Arc::new(Mutex::new(None));
         let (wal, log_tasks) = log.map_or((None, JoinSet::new()), |(wal, tasks)| (Some(wal), tasks));
         let (error, sent) = (Arc::clone(&checkpoint_error), sender);
-        let keeper =
-            Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
+        let keeper = Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
         (keeper, Requests { sender: sent, checkpoint_error: error })
     }
 
@@ -259,4 +258,3 @@ async fn write_entries<K: Key, V: Value>(
     }
     Ok(())
 }
-

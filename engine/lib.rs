@@ -20,8 +20,8 @@ mod write_set;
 
 pub use anabranch_shard::{DecodeError, HashPartition, Key, Partition, Queues, Value};
 pub use anabranch_wal::{
-    Disk, DiskFile, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv, Timestamp, WalError,
-    WalStats,
+    Disk, DiskFile, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv, Timestamp,
+    WalError, WalStats,
 };
 pub use builder::{EngineBuilder, Isolation, Vacuum};
 pub use durability::{Durability, Flush};

@@ -94,7 +94,10 @@ impl Stats {
     /// Jobs that are pinned, in line or waiting for log space, over all shards.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shards.iter().map(|shard| shard.queues.pinned + shard.queues.in_line + shard.queues.for_space).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.queues.pinned + shard.queues.in_line + shard.queues.for_space)
+            .sum()
     }
 
     /// Commits per sync of a log: how well group commit works. `None` before the first sync.

@@ -7,10 +7,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anabranch_wal::Log;
+use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
-use kameo::Actor;
 
 use crate::messages::{Barrier, Commit, Round, Sweep, Update};
 use crate::turn::Turn;

@@ -147,6 +147,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 space => self.enter(job, space),
             }
         }
+        if let Some(log) = &self.log {
+            log.withdraw();
+        }
     }
 
     /// Reclaims now what nobody can ask for.
@@ -235,7 +238,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return self.turn_down(job, reject, reservation);
         }
         let one_phase = !matches!(job, Job::Prepare(_));
-        if one_phase && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
+        if one_phase
+            && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
         {
             return self.run(Admitted { job, reservation });
         }
@@ -326,7 +330,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if needed > reservation && !self.reserve_more(needed - reservation) {
             // It holds nothing while it waits (L1), so it runs again when there is space.
             self.unreserve(reservation);
-            return self.arrivals.push_back(Job::Update(update, needed));
+            self.arrivals.push_back(Job::Update(update, needed));
+            if self.arrivals.len() == 1 {
+                // Nobody waits for the log yet: ask it, so that it wakes us.
+                self.space_changed();
+            }
+            return;
         }
         let Update { key, reply, permit, .. } = update;
         let timestamp = self.sequencer.take(1);
@@ -337,8 +346,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 
     fn reserve_more(&self, bytes: u64) -> bool {
-        let granted = |log: &Arc<Log>| matches!(log.reserve(bytes), Reservation::Granted);
-        self.log.as_ref().is_none_or(granted)
+        self.log.as_ref().is_none_or(|log| log.try_reserve(bytes))
     }
 
     /// From here on nothing fails (T1).
@@ -381,7 +389,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             self.arrivals.retain(|job| !waiting(job));
             return self.space_changed();
         };
-        let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival) else {
+        let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival)
+        else {
             unreachable!("S3: a transaction's arrival is that of its part");
         };
         match timestamp {

@@ -32,8 +32,7 @@ async fn memory() {
 async fn durable() {
     let dir = tempfile::tempdir().unwrap();
     for life in 0..6u64 {
-        let engine: Engine<String, u64> =
-            Engine::builder().shards(3).open(dir.path()).await.unwrap();
+        let engine: Engine<String, u64> = Engine::builder().shards(3).open(dir.path()).await.unwrap();
         let db = engine.handle();
         assert_eq!(db.len().unwrap() as u64, life * 200);
         let mut tasks = Vec::new();

@@ -46,7 +46,7 @@ pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
-pub use recovery::{RecoveredLog, RecoverySummary};
+pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
 pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{FORMAT_VERSION, SegmentHeader};
 pub use stats::WalStats;

@@ -111,6 +111,21 @@ impl Log {
         Reservation::Wait
     }
 
+    /// Reserves more space for what is already under way, if there is some. It changes nothing for who waits.
+    pub fn try_reserve(&self, bytes: u64) -> bool {
+        let mut state = self.state.lock();
+        let granted = state.reserved + bytes <= state.room;
+        if granted {
+            state.reserved += bytes;
+        }
+        granted
+    }
+
+    /// Nobody waits for space any more.
+    pub fn withdraw(&self) {
+        self.state.lock().wanted = None;
+    }
+
     /// Gives back the reservation of a commit that came to nothing.
     pub fn unreserve(&self, bytes: u64) {
         let mut state = self.state.lock();
