@@ -1,6 +1,6 @@
 //! The life of a seed: several lives of one database, with a crash between each and the next.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use anabranch::{Engine, Error};
@@ -55,6 +55,8 @@ struct Seed {
     faulty: bool,
     verbose: bool,
     tally: Tally,
+    /// The engine, while tasks work on it.
+    working: Weak<Engine<Key, Value>>,
 }
 
 /// Leads all lives of a seed. `Err` says which promise was broken.
@@ -65,7 +67,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
     let disk = SimDisk::new(random.next());
     let history = Arc::new(Mutex::new(History::default()));
     let (loss, tally) = (Loss::Nothing, Tally::default());
-    let mut seed = Seed { random, config, disk, history, loss, faulty, verbose, tally };
+    let mut seed = Seed { random, config, disk, history, loss, faulty, verbose, tally, working: Weak::new() };
     let lives = seed.random.between(4..=8);
     let before = panics();
     for life in 0..lives {
@@ -113,7 +115,8 @@ impl Seed {
         self.say(|| format!("  {end:?}: {}", self.config));
         let runtime = runtime();
         let lived = runtime.block_on(async {
-            timeout(HANG, self.serve(end)).await.unwrap_or_else(|_| Err("it hangs".to_owned()))
+            let lived = timeout(HANG, self.serve(end)).await;
+            lived.unwrap_or_else(|_| Err(self.describe_hang()))
         });
         self.account();
         let (policy, loss) = draw_crash(&mut self.random);
@@ -133,6 +136,11 @@ impl Seed {
         self.disk = image;
         self.loss = self.loss.max(loss);
         Ok(())
+    }
+
+    fn describe_hang(&self) -> String {
+        let stats = self.working.upgrade().map(|engine| engine.stats());
+        format!("it hangs (disk crashed: {}): {stats:?}", self.disk.crashed())
     }
 
     fn account(&mut self) {
@@ -158,6 +166,7 @@ impl Seed {
         };
         self.look(&engine)?;
         let engine = Arc::new(engine);
+        self.working = Arc::downgrade(&engine);
         let origin = Instant::now();
         let tasks: Vec<_> = (0..self.config.tasks)
             .map(|_| {
