@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_shard::{Key, Level, ShardMap, Value, encode};
-use anabranch_wal::{Checkpoint, Fault, FinishedCheckpoint, Timestamp, Wal};
+use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, Timestamp, Wal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -227,7 +227,7 @@ pub(crate) async fn write_checkpoint<K: Key, V: Value>(
     timestamp: Timestamp,
 ) -> Result<FinishedCheckpoint, Error> {
     let mut checkpoint = wal.begin_checkpoint(shard, timestamp).await?;
-    match write_entries(&mut checkpoint, map, timestamp).await {
+    match write_entries(&mut checkpoint.writer, map, timestamp).await {
         Ok(()) => Ok(wal.finish_checkpoint(checkpoint).await?),
         Err(error) => {
             wal.abandon_checkpoint(checkpoint).await;
@@ -236,12 +236,12 @@ pub(crate) async fn write_checkpoint<K: Key, V: Value>(
     }
 }
 
-async fn write_entries<K: Key, V: Value>(
-    checkpoint: &mut Checkpoint,
+/// Writes all entries of a shard at a timestamp, page by page. The caller is registered as a reader.
+pub(crate) async fn write_entries<K: Key, V: Value>(
+    writer: &mut CheckpointWriter,
     map: &ShardMap<K, V>,
     timestamp: Timestamp,
 ) -> Result<(), Error> {
-    let writer = &mut checkpoint.writer;
     let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
     while let Some(bounds) = unread.take() {
         let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, timestamp);

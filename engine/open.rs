@@ -118,10 +118,11 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         counters: Counters::default(),
     });
     let wal = log.as_ref().map(|(wal, _)| Arc::clone(wal));
+    let disk = builder.disk;
     let (keeper, requests) =
         Keeper::new(Arc::clone(&inner), log, builder.vacuum, builder.checkpoint_interval);
     runtime.spawn(keeper.run());
-    Engine::new(inner, wal, requests, report)
+    Engine::new(inner, wal, disk, requests, report)
 }
 
 /// What the tasks that load have counted.

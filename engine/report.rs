@@ -27,6 +27,18 @@ pub struct RecoveryReport {
     pub elapsed: Duration,
 }
 
+/// What a backup holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// It holds everything up to this commit, and nothing after it.
+    pub timestamp: Timestamp,
+    /// Its entries.
+    pub entries: u64,
+    /// Bytes of the files that hold them.
+    pub bytes: u64,
+}
+
 /// What a vacuum removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

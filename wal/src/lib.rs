@@ -16,6 +16,7 @@
 //! - L1 Space is reserved before a timestamp is taken, in order of arrival.
 //! - L5 Nothing of an incarnation is written before the manifest that names it is synced.
 
+mod backup;
 mod checkpoint;
 mod checksum;
 pub mod disk;
@@ -36,6 +37,7 @@ mod stats;
 mod sync;
 mod wal;
 
+pub use backup::Backup;
 pub use checkpoint::{CheckpointId, CheckpointReader, CheckpointWriter, CheckpointedEntry};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use env::{Env, SystemEnv};

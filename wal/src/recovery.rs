@@ -92,6 +92,14 @@ impl Listing {
         Ok(listing)
     }
 
+    /// The name of some file, if there is one.
+    pub(crate) fn example(&self) -> Option<String> {
+        let segment = self.segments.first().map(|_| "log files");
+        let checkpoint = self.checkpoints.first().map(|_| "checkpoints");
+        let manifest = self.manifest.then_some("MANIFEST");
+        manifest.or(segment).or(checkpoint).map(ToOwned::to_owned).or_else(|| self.other.clone())
+    }
+
     fn holds_data(&self) -> bool {
         !self.segments.is_empty() || !self.checkpoints.is_empty()
     }

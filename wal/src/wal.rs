@@ -468,12 +468,12 @@ pub struct FinishedCheckpoint {
     pub entry: CheckpointEntry,
 }
 
-const fn new_log_entry(id: LogId) -> LogEntry {
+pub(crate) const fn new_log_entry(id: LogId) -> LogEntry {
     LogEntry { id, checkpoint: None, first_segment: SegmentNumber(1), durable_lsn: Lsn(0), files: 0 }
 }
 
 /// Makes the names on the way to a new directory durable (R20).
-async fn sync_ancestors(disk: &dyn Disk, directory: &Path) -> Result<(), WalError> {
+pub(crate) async fn sync_ancestors(disk: &dyn Disk, directory: &Path) -> Result<(), WalError> {
     for ancestor in directory.ancestors().skip(1) {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
         match disk.sync_dir(ancestor).await {
