@@ -129,6 +129,14 @@ impl<K, V> CoordinatorCore<K, V> {
         }
     }
 
+    /// The engine has failed: votes that are missing will not come. Whoever waits is told that there will be no
+    /// answer (PROTOCOL U2).
+    pub fn abandon(&mut self) {
+        self.in_flight.clear();
+        self.replies.clear();
+        self.rounds.fill_with(empty_round);
+    }
+
     /// How many transactions wait for votes.
     #[must_use]
     pub fn in_flight(&self) -> usize {

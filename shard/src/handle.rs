@@ -6,7 +6,7 @@ use anabranch_wal::{Log, Timestamp};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use kameo::message::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, ShardCore};
@@ -67,8 +67,11 @@ impl<K: Key, V: Value> Shard<K, V> {
         ShardOptions { sweeps, lends_turn }: ShardOptions,
     ) -> Self {
         let core = ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps);
+        let failed = Arc::new(Notify::new());
+        let woken = Arc::clone(&failed);
+        sequencer.health().on_fault(move || woken.notify_one());
         let turn = Arc::new(Turn::new(core, sequencer));
-        let actor = ShardActor { turn: Arc::clone(&turn), log: log.clone(), batch: 0 };
+        let actor = ShardActor { turn: Arc::clone(&turn), log: log.clone(), failed, batch: 0 };
         let actor = ShardActor::spawn_with_mailbox(actor, mailbox::bounded(MAILBOX_MESSAGES_MAX));
         let permits = Arc::new(Semaphore::new(COMMITS_IN_FLIGHT_MAX));
         Self { map, turn, actor, permits, log, lends_turn }
