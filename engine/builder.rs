@@ -178,6 +178,20 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         }
     }
 
+    fn check_intervals(&self) -> Result<(), Error> {
+        let idle = match self.vacuum {
+            Vacuum::Automatic { idle_interval } => Some(idle_interval),
+            Vacuum::Manual => None,
+        };
+        if [idle, self.checkpoint_interval].contains(&Some(Duration::ZERO)) {
+            return Err(Error::config(
+                "an interval of zero between checkpoints or vacuums leaves no time for \
+                 anything else",
+            ));
+        }
+        Ok(())
+    }
+
     fn ring_limits(&self) -> Result<RingLimits, Error> {
         let RingLimits { segment_bytes, segments_max } = self.limits;
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
@@ -217,6 +231,7 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
 
     async fn open_directory(self, directory: &Path, create: bool) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
+        self.check_intervals()?;
         let options = WalOptions {
             shards: self.shard_count()?,
             policy: self.durability.unwrap_or(Durability::Full).policy()?,
@@ -239,6 +254,7 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     #[expect(clippy::unused_async, reason = "it starts tasks, so it belongs into a runtime, as `open` does")]
     pub async fn in_memory(self) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
+        self.check_intervals()?;
         let shards = self.shard_count()?;
         if self.durability.is_some() {
             return Err(Error::config("an engine in memory can't be durable; use `open` with a directory"));

@@ -154,14 +154,18 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]: nothing was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
-        let timestamp = self.submit_blind(vec![(key, Some(value))]).await?;
+        let timestamp = self.submit_blind([(key, Some(value))]).await?;
         self.inner.acknowledged(self.level, timestamp).await
     }
 
-    /// Sets and removes keys that all live on one shard, as one commit, without reading anything.
-    pub(crate) async fn submit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Timestamp, Error> {
+    /// Sets and removes keys as one commit, without reading anything. Of several writes of a key the last
+    /// counts.
+    async fn submit_blind(
+        &self,
+        writes: impl IntoIterator<Item = (K, Option<V>)>,
+    ) -> Result<Timestamp, Error> {
         let mut parts = BTreeMap::new();
-        for (key, value) in writes {
+        for (key, value) in BTreeMap::from_iter(writes) {
             let shard = self.inner.router.shard(&key);
             let part = parts.entry(shard).or_insert_with(|| Part::new(Validation::Blind));
             if self.inner.durable {
@@ -271,7 +275,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         F: AsyncFnMut(&mut Transaction<K, V, P>) -> Result<T, E>,
         E: From<Error>,
     {
-        let mut retry = Retry::new();
+        // The body may wait for somebody who needs the same gates.
+        let mut retry = Retry::without_gates();
         loop {
             let mut transaction = self.begin();
             let result = body(&mut transaction).await;

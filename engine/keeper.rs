@@ -10,6 +10,7 @@ use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, Timestamp, Wal}
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::inner::Inner;
 use crate::{Error, Vacuum};
@@ -68,8 +69,14 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     }
 
     pub(crate) async fn run(mut self) {
+        let vacuum = match self.vacuum {
+            Vacuum::Automatic { idle_interval } => Some(idle_interval),
+            Vacuum::Manual => None,
+        };
+        let mut clocks =
+            Clocks { checkpoint: Clock::new(self.checkpoint_interval), vacuum: Clock::new(vacuum) };
         let reply = loop {
-            match self.wait().await {
+            match self.wait(&mut clocks).await {
                 Event::Request(Some(Request::Checkpoint(reply))) => {
                     let _ = reply.send(self.checkpoint_all().await);
                 }
@@ -92,11 +99,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         }
     }
 
-    async fn wait(&mut self) -> Event {
-        let vacuum = match self.vacuum {
-            Vacuum::Automatic { idle_interval } => Some(idle_interval),
-            Vacuum::Manual => None,
-        };
+    async fn wait(&mut self, clocks: &mut Clocks) -> Event {
         let wal = self.wal.clone();
         let grown = async {
             match &wal {
@@ -108,8 +111,8 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             biased;
             request = self.requests.recv() => Event::Request(request),
             () = grown => Event::LogGrew,
-            () = sleep(self.checkpoint_interval) => Event::CheckpointTime,
-            () = sleep(vacuum) => Event::VacuumTime,
+            () = clocks.checkpoint.tick() => Event::CheckpointTime,
+            () = clocks.vacuum.tick() => Event::VacuumTime,
         }
     }
 
@@ -211,10 +214,30 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     }
 }
 
-async fn sleep(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
+/// The times at which the keeper wakes up by itself. They go on while it attends to other things.
+struct Clocks {
+    checkpoint: Clock,
+    vacuum: Clock,
+}
+
+struct Clock(Option<Interval>);
+
+impl Clock {
+    fn new(period: Option<Duration>) -> Self {
+        Self(period.map(|period| {
+            let mut interval = interval_at(Instant::now() + period, period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        }))
+    }
+
+    async fn tick(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 

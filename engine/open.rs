@@ -10,8 +10,8 @@ use anabranch_shard::{
     decode_value,
 };
 use anabranch_wal::{
-    CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
-    Write,
+    CheckpointReader, Disk, Health, Malformed, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError,
+    WalOptions, Write,
 };
 use tokio::task::JoinSet;
 
@@ -187,12 +187,8 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         for (count, record) in log.records.into_iter().enumerate() {
             self.loaded.records.fetch_add(1, Ordering::Relaxed);
             for write in record.writes() {
-                let write = write.map_err(|malformed| {
-                    Error::config(format!(
-                        "a record of commit {} is malformed: {malformed:?}",
-                        record.timestamp
-                    ))
-                })?;
+                let write =
+                    write.map_err(|malformed| malformed_error(&log.file, record.timestamp, &malformed))?;
                 self.loaded.writes.fetch_add(1, Ordering::Relaxed);
                 self.put(record.timestamp, &write)?;
             }
@@ -221,6 +217,21 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         self.maps[shard].load(key, timestamp, value);
         Ok(())
     }
+}
+
+fn malformed_error(file: &Path, timestamp: Timestamp, malformed: &Malformed) -> Error {
+    let error = match malformed {
+        Malformed::UnknownKind(kind) => {
+            WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
+        }
+        Malformed::Shape(detail) => WalError::Corrupt {
+            file: file.to_owned(),
+            offset: 0,
+            detail: format!("the record of commit {timestamp} is malformed: {detail}"),
+            commits: Some((timestamp, timestamp)),
+        },
+    };
+    error.into()
 }
 
 /// Before anything is served: a checkpoint of every shard, and one manifest that names them all (L4).

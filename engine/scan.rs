@@ -267,10 +267,9 @@ impl Prefix for str {
 mod tests {
     use super::*;
 
-    fn matches<T: Ord + ?Sized>(key: &T, bounds: &(Bound<T::Owned>, Bound<T::Owned>)) -> bool
+    fn matches<T>(key: &T, bounds: &(Bound<T::Owned>, Bound<T::Owned>)) -> bool
     where
-        T: ToOwned,
-        T::Owned: Ord,
+        T: ToOwned<Owned: Ord> + ?Sized,
     {
         bounds.contains(&key.to_owned())
     }

@@ -5,12 +5,14 @@
 //! each shard.
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anabranch_shard::wal::{Fault, Health};
 use anabranch_shard::{Key, Shard, Value, Vote};
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -59,6 +61,15 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
 
     async fn on_start(args: Self, _: ActorRef<Self>) -> Result<Self, Infallible> {
         Ok(args)
+    }
+
+    async fn on_panic(
+        &mut self,
+        _: WeakActorRef<Self>,
+        panic: PanicError,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        self.health.fail(Fault::Panic(format!("the coordinator: {panic}").into()));
+        Ok(ControlFlow::Break(ActorStopReason::Panicked(panic)))
     }
 
     async fn next(

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use anabranch_wal::Log;
 use kameo::Actor;
-use tokio::sync::Notify;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
+use tokio::sync::Notify;
 
 use crate::messages::{Barrier, Commit, Round, Sweep, Update};
 use crate::turn::{Pending, Turn};

@@ -98,7 +98,12 @@ impl History {
 
     /// The highest timestamp that anybody was told.
     pub(crate) fn last_known(&self) -> u64 {
-        self.attempts.iter().filter_map(|attempt| attempt.timestamp).max().unwrap_or(0).max(self.base_timestamp)
+        self.attempts
+            .iter()
+            .filter_map(|attempt| attempt.timestamp)
+            .max()
+            .unwrap_or(0)
+            .max(self.base_timestamp)
     }
 
     pub(crate) fn failed(&mut self, attempt: usize, error: &Error) {
@@ -117,7 +122,8 @@ impl History {
     }
 
     pub(crate) fn settle_counters(&mut self, counts: &BTreeMap<Key, u64>) {
-        let settled = |(key, count): (&Key, &u64)| (key.clone(), Counter { base: *count, ..Counter::default() });
+        let settled =
+            |(key, count): (&Key, &u64)| (key.clone(), Counter { base: *count, ..Counter::default() });
         self.counters = counts.iter().map(settled).collect();
     }
 }

@@ -218,7 +218,10 @@ impl Seed {
         let content = Content::read(&engine.handle())?;
         let report = engine.recovery_report();
         if content.timestamp != report.log.recovered_to.0 {
-            return Err(format!("recovered to {}, and serves {}", report.log.recovered_to, content.timestamp));
+            return Err(format!(
+                "recovered to {}, and serves {}",
+                report.log.recovered_to, content.timestamp
+            ));
         }
         self.say(|| format!("    opened at {}: {report:?}", content.timestamp));
         let mut history = self.history.lock().unwrap();

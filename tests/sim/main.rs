@@ -64,7 +64,8 @@ fn swarm() {
 
 #[test]
 fn seeds_that_once_failed() {
-    let seeds = include_str!("seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
+    let seeds =
+        include_str!("seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
     run_all(seeds);
 }
 

@@ -43,7 +43,10 @@ impl Content {
         for (key, tag) in &content.tags {
             let value = snapshot.get(key).map_err(|error| format!("reading {key}: {error}"))?;
             if value.as_deref().and_then(Tag::of) != Some(*tag) {
-                return Err(format!("{key} is {tag:?} in a scan, and {:?} in a get", value.map(|value| value.0)));
+                return Err(format!(
+                    "{key} is {tag:?} in a scan, and {:?} in a get",
+                    value.map(|value| value.0)
+                ));
             }
         }
         Ok(content)
@@ -176,7 +179,11 @@ impl<'a> Search<'a> {
             if expected != found {
                 let writer = |tag: &Tag| {
                     let wrote = |attempt: &&Attempt| attempt.writes.get(key) == Some(&Some(*tag));
-                    self.history.attempts.iter().find(wrote).map(|attempt| (attempt.timestamp, attempt.outcome))
+                    self.history
+                        .attempts
+                        .iter()
+                        .find(wrote)
+                        .map(|attempt| (attempt.timestamp, attempt.outcome))
                 };
                 return Err(format!(
                     "at {} (before: {}), {key} is {found:?} by {:?}, but should be {expected:?} by {:?}",
@@ -213,7 +220,10 @@ pub(crate) fn check_survival(
         let timestamp = attempt.timestamp.expect("an acknowledgement tells it");
         if timestamp > cut {
             if all || attempt.strong {
-                return Err(format!("{timestamp} was acknowledged, and only {cut} is there: {:?}", attempt.writes));
+                return Err(format!(
+                    "{timestamp} was acknowledged, and only {cut} is there: {:?}",
+                    attempt.writes
+                ));
             }
             lost.commits += 1;
             lost.bytes += attempt.writes.values().flatten().map(|tag| tag.length()).sum::<u64>();
@@ -248,7 +258,9 @@ impl Lost {
             Mode::Full => self.commits > 0,
             Mode::Commits(commits) => self.commits > commits,
             Mode::Bytes(bytes) => self.bytes > bytes,
-            Mode::Interval(interval) => self.first.is_some_and(|first| self.last > first + interval + SYNC_MAX),
+            Mode::Interval(interval) => {
+                self.first.is_some_and(|first| self.last > first + interval + SYNC_MAX)
+            }
         };
         if excessive { Err(format!("{self:?} is more than {mode:?} allows")) } else { Ok(()) }
     }

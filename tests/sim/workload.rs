@@ -110,7 +110,8 @@ impl Worker {
         }
         if self.random.percent(20) {
             let mut closed = None;
-            let entries = transaction.range(..).map_while(|entry| entry.map_err(|error| closed = Some(error)).ok());
+            let entries =
+                transaction.range(..).map_while(|entry| entry.map_err(|error| closed = Some(error)).ok());
             let entries: Vec<_> = entries.map(Ok).collect();
             if closed.is_none() {
                 let content = Content::from_entries(read_at, entries.into_iter())?;
@@ -200,7 +201,9 @@ impl Worker {
         let counted = if self.random.percent(50) {
             self.db().update(key.clone(), increment).await.map(drop)
         } else {
-            let body = |transaction: &mut Transaction<Key, Value>| transaction.update(key.clone(), increment).map(drop);
+            let body = |transaction: &mut Transaction<Key, Value>| {
+                transaction.update(key.clone(), increment).map(drop)
+            };
             self.db().transaction(body).await
         };
         counted?;

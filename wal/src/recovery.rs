@@ -1,5 +1,5 @@
 //! Opening: from files to the prefix of the commit order that they hold (DESIGN section 7, RELIABILITY
-//! sections 2 and 3; `commit_protocol.rs` in the tests is the model).
+//! sections 2 and 3).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ use crate::{Incarnation, LogId, Timestamp, WalError};
 pub struct RecoveredLog {
     /// The log.
     pub id: LogId,
+    /// Its last segment, for messages; the directory if it has none.
+    pub file: PathBuf,
     /// The checkpoint to load first.
     pub checkpoint: Option<RecoveredCheckpoint>,
     /// The commits to replay, in the order in which this log has them, which for each key is commit order.
@@ -196,7 +198,7 @@ pub(crate) async fn recover(
                 let id = CheckpointId { database: before.database, log: entry.id, file, timestamp };
                 RecoveredCheckpoint { id, entry: checkpoint, path: id.path(directory) }
             });
-            RecoveredLog { id: log.id, checkpoint, records }
+            RecoveredLog { id: log.id, file: log.end_file.clone(), checkpoint, records }
         })
         .collect();
     Ok(Recovered { manifest, scanned, logs, summary })
