@@ -54,6 +54,7 @@ pub struct EngineBuilder<K, V, P = HashPartition> {
     pub(crate) checkpoint_interval: Option<Duration>,
     pub(crate) vacuum: Vacuum,
     pub(crate) retries_max: u32,
+    pub(crate) lend_turns: bool,
     pub(crate) partition: P,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) env: Arc<dyn Env>,
@@ -71,6 +72,7 @@ impl<K, V> EngineBuilder<K, V> {
             checkpoint_interval: None,
             vacuum: Vacuum::default(),
             retries_max: 10_000,
+            lend_turns: true,
             partition: HashPartition,
             disk: None,
             env: Arc::new(SystemEnv),
@@ -130,6 +132,12 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         Self { retries_max: retries, ..self }
     }
 
+    /// Whether an idle shard runs a commit on the caller's task instead of its own, which saves a message and
+    /// a wake-up. By default it does; without, every commit is a message to its shard's actor.
+    pub fn lend_turns(self, lend: bool) -> Self {
+        Self { lend_turns: lend, ..self }
+    }
+
     /// Which shard a key belongs to. By default the engine's seeded hash decides.
     pub fn partition<N>(self, partition: N) -> EngineBuilder<K, V, N> {
         EngineBuilder {
@@ -142,6 +150,7 @@ impl<K, V, P> EngineBuilder<K, V, P> {
             checkpoint_interval: self.checkpoint_interval,
             vacuum: self.vacuum,
             retries_max: self.retries_max,
+            lend_turns: self.lend_turns,
             disk: self.disk,
             env: self.env,
             types: PhantomData,

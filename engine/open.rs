@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_coordinator::Coordinator;
 use anabranch_shard::{
-    Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, Value, decode_key, decode_value,
+    Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, ShardOptions, Value, decode_key,
+    decode_value,
 };
 use anabranch_wal::{
     CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
@@ -93,11 +94,11 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
     report: RecoveryReport,
 ) -> Engine<K, V, P> {
     let Parts { router, maps, sequencer, readers, runtime } = parts;
-    let sweeps = builder.vacuum != Vacuum::Manual;
+    let options = ShardOptions { sweeps: builder.vacuum != Vacuum::Manual, lends_turn: builder.lend_turns };
     let logs = log.as_ref().map(|(wal, _)| wal.logs());
     let start = |(index, map): (usize, Arc<ShardMap<K, V>>)| {
         let log = logs.as_ref().map(|logs| Arc::clone(&logs[index]));
-        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, sweeps)
+        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, options)
     };
     let shards: Arc<[Shard<K, V>]> = maps.into_iter().enumerate().map(start).collect();
     let closed = Closed::default();

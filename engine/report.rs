@@ -62,7 +62,7 @@ impl std::ops::AddAssign<Swept> for VacuumReport {
 pub struct Stats {
     /// Commits since the engine was opened.
     pub commits: u64,
-    /// Transactions that were submitted over several shards.
+    /// Transactions that went through the coordinator; those whose shards were idle are committed in line.
     pub two_phase: u64,
     /// Commits refused for a conflict.
     pub conflicts: u64,

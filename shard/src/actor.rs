@@ -15,7 +15,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 
 use crate::messages::{Barrier, Commit, Round, Sweep, Update};
-use crate::turn::Turn;
+use crate::turn::{Pending, Turn};
 use crate::{Key, Value};
 
 /// A batch is ended after so many messages even if more have come.
@@ -68,19 +68,27 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
     }
 }
 
+/// A message on its way, counted until it was handled.
+pub(crate) struct Told<M, K, V> {
+    pub(crate) message: M,
+    pub(crate) pending: Pending<K, V>,
+}
+
 /// Messages are told, never asked, so an answer that nobody waits for can't stop the actor (A3).
 macro_rules! handle {
     ($message:ident $(<$($generic:ident),+>)? => $method:ident) => {
-        impl<K: Key, V: Value> Message<$message $(<$($generic),+>)?> for ShardActor<K, V> {
+        impl<K: Key, V: Value> Message<Told<$message $(<$($generic),+>)?, K, V>> for ShardActor<K, V> {
             type Reply = ();
 
             async fn handle(
                 &mut self,
-                message: $message $(<$($generic),+>)?,
+                told: Told<$message $(<$($generic),+>)?, K, V>,
                 _: &mut Context<Self, ()>,
             ) {
                 self.batch += 1;
+                let Told { message, pending } = told;
                 self.turn.take(|core| core.$method(message));
+                drop(pending);
             }
         }
     };

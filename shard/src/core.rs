@@ -20,7 +20,7 @@ use crate::messages::{
     Barrier, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
 use crate::outbox::Outbox;
-use crate::part::Participants;
+use crate::part::{Part, Participants};
 use crate::pins::{Admission, Arrival, Footprint, Pins};
 use crate::readers::Readers;
 use crate::reject::{Reject, panic_message};
@@ -200,6 +200,34 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.remembered.len()
+    }
+
+    /// Makes ready a part of a transaction that is to be committed in line, with all its turns held: space is
+    /// reserved and the part is valid. `Ok(None)` if it would have to wait for anything (F1, F2).
+    pub(crate) fn ready(&self, part: &Part<K, V>, participants: usize) -> Result<Option<u64>, Reject> {
+        if !self.arrivals.is_empty() || (!self.pins.is_empty() && self.pins.conflicts(&part.footprint())) {
+            return Ok(None);
+        }
+        validate(&self.map, part, self.reclaimed)?;
+        let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) else { return Ok(Some(0)) };
+        let bytes = Log::reservation_bytes(&part.encoded, participants);
+        Ok(log.try_reserve(bytes).then_some(bytes))
+    }
+
+    /// Gives back what [`ShardCore::ready`] reserved.
+    pub(crate) fn not_needed(&self, reservation: u64) {
+        self.unreserve(reservation);
+    }
+
+    /// Applies a part that was made ready in the same turn.
+    pub(crate) fn apply_ready(
+        &mut self,
+        timestamp: Timestamp,
+        part: Part<K, V>,
+        participants: &[LogId],
+        reservation: u64,
+    ) {
+        self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
     }
 
     fn arrive(&mut self, job: Job<K, V>) {

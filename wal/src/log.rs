@@ -261,8 +261,12 @@ impl Log {
 
     /// Tells the shard that waits for space that there will be none.
     pub(crate) fn refuse(&self, refusal: WalError) {
-        self.state.lock().refusal = Some(refusal);
-        self.space.notify_one();
+        let mut state = self.state.lock();
+        if state.wanted.is_some() {
+            state.refusal = Some(refusal);
+            drop(state);
+            self.space.notify_one();
+        }
     }
 }
 
