@@ -114,7 +114,11 @@ fn strike(scenario: &Scenario, prepared: &Prepared, fault: Fault, count: &mut Co
         return Err(at(format!("an error of the wrong kind: {error:?}")));
     }
     disk.kill();
-    for (policy, loss) in [(CrashPolicy::Process, Loss::Process), (CrashPolicy::SyncedOnly, Loss::Power)] {
+    // A sync that fails may take back what the operating system had taken: as bad as power loss, and nothing
+    // that a relaxed mode speaks of.
+    let reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
+    let process = if reverts { Loss::Power } else { Loss::Process };
+    for (policy, loss) in [(CrashPolicy::Process, process), (CrashPolicy::SyncedOnly, Loss::Power)] {
         let at = |violation: String| at(format!("{policy:?}: {violation}"));
         open(&scenario.config(), &disk.crash(&policy), &history, loss).map_err(at)?;
         count.images += 1;

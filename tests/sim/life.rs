@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use anabranch::{Engine, Error};
-use anabranch_wal::disk::sim::SimDisk;
+use anabranch_wal::disk::sim::{FaultKind, SimDisk};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{HANG, open_twice, verify};
@@ -105,9 +105,12 @@ impl Seed {
         if let End::AtOperation(nth) = end {
             self.disk.crash_at(nth);
         }
+        let mut reverts = false;
         if self.faulty && self.random.percent(40) {
             let fault = draw_fault(&mut self.random);
             self.say(|| format!("    {fault:?}"));
+            // A sync that fails may take back what the operating system had taken: as bad as power loss.
+            reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
             self.disk.inject(fault);
         }
         self.say(|| format!("  {end:?}: {}", self.config));
@@ -132,7 +135,7 @@ impl Seed {
         drop(runtime);
         self.say(|| format!("    {policy:?}"));
         self.disk = image;
-        self.loss = self.loss.max(loss);
+        self.loss = self.loss.max(if reverts { Loss::Power } else { loss });
         Ok(())
     }
 
