@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::{Durability, Engine, Error, Flush};
-use anabranch_wal::disk::sim::{CrashPolicy, SimDisk, SurvivingNames};
+use anabranch_wal::disk::sim::{CrashPolicy, Fault, FaultKind, Operation, SimDisk, SurvivingNames, Times};
 
 use crate::env::SimEnv;
 use crate::history::{Key, Value};
@@ -152,4 +152,24 @@ pub(crate) fn draw_crash(random: &mut Random) -> (CrashPolicy, Loss) {
             (CrashPolicy::PowerLoss { seed: random.next(), names }, Loss::Power)
         }
     }
+}
+
+/// What goes wrong besides, drawn: nothing that lies, as no engine could keep its word then.
+pub(crate) fn draw_fault(random: &mut Random) -> Fault {
+    use FaultKind::{Eio, Enospc, Interrupted, ShortWrite, SyncLoses, SyncReverts};
+    let (operation, kinds): (_, &[FaultKind]) = random.pick(&[
+        (Operation::Write, &[Eio, Enospc, ShortWrite, Interrupted][..]),
+        (Operation::Sync, &[Eio, SyncLoses, SyncReverts]),
+        (Operation::Create, &[Eio, Enospc]),
+        (Operation::ZeroFill, &[Eio, Enospc]),
+        (Operation::SyncDir, &[Eio]),
+        (Operation::Remove, &[Eio]),
+        (Operation::Open, &[Eio]),
+        (Operation::Read, &[Eio]),
+    ]);
+    let kind = random.pick(kinds);
+    // What is interrupted for ever never ends.
+    let once = random.percent(70) || kind == Interrupted;
+    let times = if once { Times::Once } else { Times::Forever };
+    Fault { operation, path_contains: None, nth: random.between(1..=60), times, kind }
 }

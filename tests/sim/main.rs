@@ -1,18 +1,23 @@
 //! Deterministic simulation: the whole engine, actors included, on a disk that forgets, tears, fails and
 //! crashes, with a clock that jumps. A seed decides everything, and a failing seed prints how to replay it.
 
+mod check;
 mod config;
+mod enumerate;
 mod env;
 mod history;
 mod life;
 mod oracle;
 mod random;
+mod scenario;
 mod watchdog;
 mod workload;
 
 use std::env::var;
 
+use enumerate::Count;
 use life::Tally;
+use scenario::{SCENARIOS, Scenario};
 
 /// Leads the lives of one seed under the eyes of the watchdog.
 fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
@@ -74,4 +79,26 @@ fn the_same_seed_gives_the_same_trace() {
     for seed in 1_000_000..1_000_020 {
         assert_eq!(run(seed, false), run(seed, false), "seed {seed} went two ways");
     }
+}
+
+fn enumerate(what: &str, enumerate: fn(&Scenario) -> Result<Count, String>) {
+    let mut violations = Vec::new();
+    for scenario in SCENARIOS {
+        let _watched = watchdog::watch(format!("{what}: {}", scenario.name));
+        match enumerate(scenario) {
+            Ok(count) => println!("{what}: {}: {count:?}", scenario.name),
+            Err(violation) => violations.push(violation),
+        }
+    }
+    assert!(violations.is_empty(), "{what}:\n{}", violations.join("\n"));
+}
+
+#[test]
+fn a_crash_at_every_call_of_every_scenario() {
+    enumerate("crashes", enumerate::crashes);
+}
+
+#[test]
+fn a_fault_at_every_call_of_every_scenario() {
+    enumerate("faults", enumerate::faults);
 }

@@ -47,9 +47,4 @@ impl Fingerprint {
     pub(crate) fn add(&mut self, number: u64) {
         self.0 = Random::new(self.0.rotate_left(9) ^ number).next();
     }
-
-    pub(crate) fn add_text(&mut self, text: &str) {
-        self.add(text.len() as u64);
-        text.bytes().for_each(|byte| self.add(u64::from(byte)));
-    }
 }

@@ -130,6 +130,13 @@ async fn open_segments(
         let detail = format!("log {} has {whole} segment files, and had {}", entry.id, entry.files);
         return Err(WalError::corrupt(directory, 0, detail));
     }
+    if whole > entry.files as usize {
+        // A crash of the process left one that was made and not yet noted: it must not go missing once it
+        // counts, so its length is made durable here (R20). Its name is, when recovery syncs the directory.
+        for free in &scanned.free {
+            free.file.sync_all().await.map_err(|error| WalError::io("syncing", &free.path, error))?;
+        }
+    }
     needed.sort_by_key(|segment| segment.header.number);
     let mut expected = entry.first_segment;
     for segment in &needed {

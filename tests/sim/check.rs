@@ -1,0 +1,63 @@
+//! What is looked at whenever an engine has been opened.
+
+use std::time::Duration;
+
+use anabranch::Engine;
+use anabranch_wal::disk::sim::{CrashPolicy, SimDisk};
+use tokio::time::timeout;
+
+use crate::config::{Config, Mode};
+use crate::env::runtime;
+use crate::history::{History, Key, Value};
+use crate::oracle::{Content, Loss, check_prefix, check_survival};
+use crate::random::Random;
+
+/// More virtual time than any life needs.
+pub(crate) const HANG: Duration = Duration::from_secs(300);
+
+/// I1 to I6: compares what the engine serves with what its users were told, and takes that as the new truth.
+pub(crate) fn verify(
+    engine: &Engine<Key, Value>,
+    history: &mut History,
+    mode: Mode,
+    loss: Loss,
+) -> Result<Content, String> {
+    let content = Content::read(&engine.handle())?;
+    let report = engine.recovery_report();
+    if content.timestamp != report.log.recovered_to.0 {
+        return Err(format!("recovered to {}, and serves {}", report.log.recovered_to, content.timestamp));
+    }
+    check_prefix(history, &content)?;
+    check_survival(history, &content, history.mode, loss)?;
+    history.settle(content.timestamp, content.tags.clone());
+    history.settle_counters(&content.counters);
+    history.mode = mode;
+    Ok(content)
+}
+
+/// I8: the same image gives the same state each time, also on what the first opening left.
+pub(crate) fn open_twice(
+    config: &Config,
+    disk: &SimDisk,
+    policy: &CrashPolicy,
+    random: &mut Random,
+) -> Result<(), String> {
+    let mut contents = Vec::new();
+    for _ in 0..2 {
+        let image = disk.crash(policy);
+        contents.push(content_of(config, &image, random.fork())?);
+        contents.push(content_of(config, &image.crash(policy), random.fork())?);
+    }
+    if contents.iter().any(|content| *content != contents[0]) {
+        return Err(format!("one image, several contents: {contents:?}"));
+    }
+    Ok(())
+}
+
+fn content_of(config: &Config, disk: &SimDisk, random: Random) -> Result<Content, String> {
+    runtime().block_on(async {
+        let opened = timeout(HANG, config.open(disk, random)).await.map_err(|_| "opening a copy hangs")?;
+        let engine = opened.map_err(|error| format!("opening a copy: {error:?}"))?;
+        Content::read(&engine.handle())
+    })
+}
