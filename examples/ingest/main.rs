@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anabranch::{Durability, Engine, Flush, IngestOptions, RecoveryReport};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lexopt::prelude::{Long, Short, Value as Positional, ValueExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -87,10 +87,10 @@ impl Options {
             answers: None,
         };
         let mut arguments = lexopt::Parser::from_env();
+        let mut input = None;
         while let Some(argument) = arguments.next()? {
             match argument {
-                Positional(file) if file == "-" => options.source = Source::Stdin,
-                Positional(file) => options.source = Source::File(file.into()),
+                Positional(file) if input.is_none() => input = Some(file),
                 Long("dir") => options.directory = arguments.value()?.into(),
                 Long("relaxed") => {
                     options.durability = Durability::Relaxed(Flush::every(Duration::from_millis(100)));
@@ -102,6 +102,11 @@ impl Options {
                 other => return Err(other.unexpected()),
             }
         }
+        options.source = match input {
+            Some(input) if input == "-" => Source::Stdin,
+            Some(input) => Source::File(input.into()),
+            None => options.source,
+        };
         Ok(Some(options))
     }
 }
@@ -111,7 +116,7 @@ async fn run() -> Result<(), IngestError> {
         print!("{HELP}");
         return Ok(());
     };
-    let bar = progress_bar();
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let source_name = options.source.to_string();
     let lines = options.source.open(&bar)?;
     println!("from {source_name}");
@@ -123,6 +128,7 @@ async fn run() -> Result<(), IngestError> {
     let done = flights::progress(&db)?;
     print_recovery(engine.recovery_report(), done);
 
+    show(&bar);
     let started = Instant::now();
     let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
     let reader = tokio::task::spawn_blocking(move || input::read(lines, done, &sender));
@@ -133,9 +139,10 @@ async fn run() -> Result<(), IngestError> {
 
     let view = db.snapshot();
     match Answers::ask(&view, options.airport, options.day)? {
-        None => println!("there are no flights to ask about"),
+        None => println!("there are no flights in it to ask about"),
         Some(answers) => {
-            answers.print();
+            let shown = answers.print(&mut std::io::stdout().lock());
+            shown.map_err(|error| IngestError::Write { path: "standard output".into(), error })?;
             if let Some(path) = options.answers {
                 let written = std::fs::write(&path, answers.to_text(&view)?);
                 written.map_err(|error| IngestError::Write { path, error })?;
@@ -168,12 +175,14 @@ async fn ingest(
     }
 }
 
-/// Shows itself only on a terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("[{elapsed}] {wide_bar} {bytes}/{total_bytes}  {msg}");
-    let bar = ProgressBar::no_length();
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+/// Shows the bar, if there is a terminal.
+fn show(bar: &ProgressBar) {
+    let template = match bar.length() {
+        Some(_) => "[{elapsed}] {wide_bar} {percent}%  {msg}",
+        None => "[{elapsed}] {spinner} {bytes} read  {msg}",
+    };
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_draw_target(ProgressDrawTarget::stderr());
 }
 
 fn print_malformed(lines: &[Malformed], shown: u64) {
@@ -195,12 +204,16 @@ fn print_recovery(report: &RecoveryReport, done: Progress) {
     let entries = report.checkpoint_entries + report.writes;
     let bytes = report.checkpoint_bytes + report.log.log_bytes;
     println!(
-        "recovered {} entries from checkpoints and {} from the log ({}) in {:.1?}, {} a second",
-        HumanCount(report.checkpoint_entries),
-        HumanCount(report.writes),
+        "recovered {} writes ({}) in {:.1?}, {} a second",
+        HumanCount(entries),
         HumanBytes(bytes),
         report.elapsed,
         HumanCount(rate(entries, seconds)),
+    );
+    println!(
+        "  {} of them from checkpoints, {} from the log",
+        HumanCount(report.checkpoint_entries),
+        HumanCount(report.writes)
     );
     println!("  everything up to commit {}", report.log.recovered_to);
     if report.log.commits_dropped > 0 || report.log.torn_bytes > 0 {
@@ -215,7 +228,7 @@ fn print_recovery(report: &RecoveryReport, done: Progress) {
 
 fn print_ingested(engine: &Engine<String, Value>, done: Progress, now: Progress, elapsed: Duration) {
     let flights = now.flights - done.flights;
-    if now.lines == done.lines {
+    if now.lines == done.lines && now.flights > 0 {
         println!("nothing new: all {} flights were in already", HumanCount(now.flights));
     } else {
         let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
@@ -260,6 +273,10 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // As in `| head`: who read has seen enough. The flights are in.
+        Err(IngestError::Write { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             match error {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anabranch::{Error, Snapshot};
@@ -97,38 +98,46 @@ impl Answers {
     }
 
     /// For people.
-    pub(crate) fn print(&self) {
-        println!(
-            "\nThe busiest of {} routes ({:.1?})",
+    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "\nThe busiest of {} routes ({:.1?}; a first scan also sorts the keys that are new)",
             HumanCount(self.routes_count as u64),
             self.routes_elapsed
-        );
-        println!("  route      flights   mean delay   worst delay");
+        )?;
+        writeln!(out, "  route      flights   mean delay   worst delay")?;
         for (name, route) in &self.routes {
             let (name, flights) = (name.replace('/', "-"), HumanCount(route.flights).to_string());
-            println!("  {name}  {flights:>8}  {:>7.1} min  {:>8} min", route.mean_delay(), route.delay_worst);
+            writeln!(
+                out,
+                "  {name}  {flights:>8}  {:>7.1} min  {:>8} min",
+                route.mean_delay(),
+                route.delay_worst
+            )?;
         }
 
-        println!(
+        writeln!(
+            out,
             "\nThe mean delay at the largest airports, over all their departures ({:.1?})",
             self.airports_elapsed
-        );
-        println!("  origin   departures   mean delay");
+        )?;
+        writeln!(out, "  origin   departures   mean delay")?;
         for (airport, sum) in &self.airports {
             let flights = HumanCount(sum.flights).to_string();
-            println!("  {airport}  {flights:>13}  {:>7.1} min", sum.mean_delay());
+            writeln!(out, "  {airport}  {flights:>13}  {:>7.1} min", sum.mean_delay())?;
         }
 
         let (airport, day, flights) = (&self.airport, &self.day, self.departures.len());
-        println!("\nFrom {airport} on {day}: {flights} flights ({:.1?})", self.departures_elapsed);
+        writeln!(out, "\nFrom {airport} on {day}: {flights} flights ({:.1?})", self.departures_elapsed)?;
         for departure in self.departures.iter().take(FLIGHTS_SHOWN) {
             let Departure { time, destination, delay, distance } = departure;
             let clock = time.split_once('T').map_or(time.as_str(), |(_, clock)| clock);
-            println!("  {clock}  to {destination}  {distance:>5} miles  {delay:>+4} min");
+            writeln!(out, "  {clock}  to {destination}  {distance:>5} miles  {delay:>+4} min")?;
         }
         if flights > FLIGHTS_SHOWN {
-            println!("  … and {} more", flights - FLIGHTS_SHOWN);
+            writeln!(out, "  … and {} more", flights - FLIGHTS_SHOWN)?;
         }
+        Ok(())
     }
 
     /// For programs: a word that says what the line is, then its fields, delays in minutes.
