@@ -2,8 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use anabranch::{Error, Snapshot};
@@ -97,8 +96,42 @@ impl Answers {
         }))
     }
 
-    /// For people.
-    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    /// For programs: a word that says what the line is, then its fields, delays in minutes.
+    ///
+    /// ```text
+    /// flights COUNT                                     by a scan of all flights
+    /// routes COUNT FLIGHTS TOTAL_DELAY                  what all routes add up to
+    /// route ORIGIN DESTINATION FLIGHTS TOTAL_DELAY WORST_DELAY
+    /// airport ORIGIN FLIGHTS TOTAL_DELAY
+    /// day ORIGIN DAY FLIGHTS
+    /// flight TIME DESTINATION DELAY DISTANCE
+    /// ```
+    pub(crate) fn to_text(&self, view: &View) -> Result<String, Error> {
+        let flights = view.prefix("flight/").try_fold(0_u64, |count, entry| entry.map(|_| count + 1))?;
+        let mut text = format!("flights {flights}\n");
+        let mut line = |line: fmt::Arguments<'_>| {
+            let written = text.write_fmt(line);
+            written.expect("writing to a String can't fail");
+            text.push('\n');
+        };
+        line(format_args!("routes {} {} {}", self.routes_count, self.all.flights, self.all.delay_total));
+        for (name, Route { flights, delay_total, delay_worst }) in &self.routes {
+            line(format_args!("route {} {flights} {delay_total} {delay_worst}", name.replace('/', " ")));
+        }
+        for (airport, Route { flights, delay_total, .. }) in &self.airports {
+            line(format_args!("airport {airport} {flights} {delay_total}"));
+        }
+        line(format_args!("day {} {} {}", self.airport, self.day, self.departures.len()));
+        for Departure { time, destination, delay, distance } in &self.departures {
+            line(format_args!("flight {time} {destination} {delay} {distance}"));
+        }
+        Ok(text)
+    }
+}
+
+/// For people.
+impl fmt::Display for Answers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
             "\nThe busiest of {} routes ({:.1?}; a first scan also sorts the keys that are new)",
@@ -138,38 +171,6 @@ impl Answers {
             writeln!(out, "  … and {} more", flights - FLIGHTS_SHOWN)?;
         }
         Ok(())
-    }
-
-    /// For programs: a word that says what the line is, then its fields, delays in minutes.
-    ///
-    /// ```text
-    /// flights COUNT                                     by a scan of all flights
-    /// routes COUNT FLIGHTS TOTAL_DELAY                  what all routes add up to
-    /// route ORIGIN DESTINATION FLIGHTS TOTAL_DELAY WORST_DELAY
-    /// airport ORIGIN FLIGHTS TOTAL_DELAY
-    /// day ORIGIN DAY FLIGHTS
-    /// flight TIME DESTINATION DELAY DISTANCE
-    /// ```
-    pub(crate) fn to_text(&self, view: &View) -> Result<String, Error> {
-        let flights = view.prefix("flight/").try_fold(0_u64, |count, entry| entry.map(|_| count + 1))?;
-        let mut text = format!("flights {flights}\n");
-        let mut line = |line: std::fmt::Arguments<'_>| {
-            let written = text.write_fmt(line);
-            written.expect("writing to a String can't fail");
-            text.push('\n');
-        };
-        line(format_args!("routes {} {} {}", self.routes_count, self.all.flights, self.all.delay_total));
-        for (name, Route { flights, delay_total, delay_worst }) in &self.routes {
-            line(format_args!("route {} {flights} {delay_total} {delay_worst}", name.replace('/', " ")));
-        }
-        for (airport, Route { flights, delay_total, .. }) in &self.airports {
-            line(format_args!("airport {airport} {flights} {delay_total}"));
-        }
-        line(format_args!("day {} {} {}", self.airport, self.day, self.departures.len()));
-        for Departure { time, destination, delay, distance } in &self.departures {
-            line(format_args!("flight {time} {destination} {delay} {distance}"));
-        }
-        Ok(text)
     }
 }
 
