@@ -6,13 +6,14 @@
 mod flights;
 mod input;
 mod queries;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anabranch::{Durability, Engine, Flush, IngestOptions, RecoveryReport};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use anabranch::{Durability, Engine, Flush, IngestOptions};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget};
 use lexopt::prelude::{Long, Short, Value as Positional, ValueExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use crate::flights::{Db, Progress, Value};
 use crate::input::{Malformed, Source};
 use crate::queries::Answers;
+use crate::report::say;
 
 const HELP: &str = "\
 Reads flights from a CSV into a durable engine, and answers questions about them.
@@ -36,8 +38,6 @@ usage: ingest [OPTIONS] [FILE]
   --help           this
 ";
 
-/// Of the malformed lines of a run, so many are shown.
-const MALFORMED_SHOWN: u64 = 10;
 /// Chunks that are read ahead.
 const CHUNKS_AHEAD: usize = 2;
 
@@ -87,10 +87,10 @@ impl Options {
             answers: None,
         };
         let mut arguments = lexopt::Parser::from_env();
+        let mut input = None;
         while let Some(argument) = arguments.next()? {
             match argument {
-                Positional(file) if file == "-" => options.source = Source::Stdin,
-                Positional(file) => options.source = Source::File(file.into()),
+                Positional(file) if input.is_none() => input = Some(file),
                 Long("dir") => options.directory = arguments.value()?.into(),
                 Long("relaxed") => {
                     options.durability = Durability::Relaxed(Flush::every(Duration::from_millis(100)));
@@ -102,6 +102,11 @@ impl Options {
                 other => return Err(other.unexpected()),
             }
         }
+        options.source = match input {
+            Some(input) if input == "-" => Source::Stdin,
+            Some(input) => Source::File(input.into()),
+            None => options.source,
+        };
         Ok(Some(options))
     }
 }
@@ -111,31 +116,32 @@ async fn run() -> Result<(), IngestError> {
         print!("{HELP}");
         return Ok(());
     };
-    let bar = progress_bar();
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     let source_name = options.source.to_string();
     let lines = options.source.open(&bar)?;
-    println!("from {source_name}");
-    println!("into {}", options.directory.display());
+    say!("from {source_name}");
+    say!("into {}", options.directory.display());
 
     let builder = Engine::<String, Value>::builder().durability(options.durability);
     let engine = builder.open(&options.directory).await?;
     let db = engine.handle();
     let done = flights::progress(&db)?;
-    print_recovery(engine.recovery_report(), done);
+    report::recovery(engine.recovery_report(), done);
 
+    report::show(&bar);
     let started = Instant::now();
     let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
     let reader = tokio::task::spawn_blocking(move || input::read(lines, done, &sender));
     let now = ingest(&db, chunks, done, &bar).await?;
     reader.await??;
     bar.finish_and_clear();
-    print_ingested(&engine, done, now, started.elapsed());
+    report::ingested(&engine, done, now, started.elapsed());
 
     let view = db.snapshot();
     match Answers::ask(&view, options.airport, options.day)? {
-        None => println!("there are no flights to ask about"),
+        None => say!("there are no flights in it to ask about"),
         Some(answers) => {
-            answers.print();
+            say!("{}", answers.to_string().trim_end());
             if let Some(path) = options.answers {
                 let written = std::fs::write(&path, answers.to_text(&view)?);
                 written.map_err(|error| IngestError::Write { path, error })?;
@@ -161,90 +167,11 @@ async fn ingest(
             _ = &mut interrupt => return Err(IngestError::Interrupted { line: now.lines + 1 }),
         };
         let Some(chunk) = chunk else { return Ok(now) };
-        bar.suspend(|| print_malformed(&chunk.malformed, now.rejected - done.rejected));
+        bar.suspend(|| report::malformed(&chunk.malformed, now.rejected - done.rejected));
         now = chunk.progress;
         flights::put(db, &mut sink, chunk).await?;
         bar.set_message(format!("{} flights", HumanCount(now.flights)));
     }
-}
-
-/// Shows itself only on a terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("[{elapsed}] {wide_bar} {bytes}/{total_bytes}  {msg}");
-    let bar = ProgressBar::no_length();
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
-
-fn print_malformed(lines: &[Malformed], shown: u64) {
-    for (line, shown) in lines.iter().zip(shown..=MALFORMED_SHOWN) {
-        if shown < MALFORMED_SHOWN {
-            eprintln!("rejected {line}");
-        } else {
-            eprintln!("rejected more lines, which are only counted");
-        }
-    }
-}
-
-fn print_recovery(report: &RecoveryReport, done: Progress) {
-    if report.created {
-        println!("made a new engine in {:.1?}", report.elapsed);
-        return;
-    }
-    let seconds = report.elapsed.as_secs_f64().max(f64::EPSILON);
-    let entries = report.checkpoint_entries + report.writes;
-    let bytes = report.checkpoint_bytes + report.log.log_bytes;
-    println!(
-        "recovered {} entries from checkpoints and {} from the log ({}) in {:.1?}, {} a second",
-        HumanCount(report.checkpoint_entries),
-        HumanCount(report.writes),
-        HumanBytes(bytes),
-        report.elapsed,
-        HumanCount(rate(entries, seconds)),
-    );
-    println!("  everything up to commit {}", report.log.recovered_to);
-    if report.log.commits_dropped > 0 || report.log.torn_bytes > 0 {
-        println!(
-            "  dropped what a crash had cut short: {} commits, {}",
-            report.log.commits_dropped,
-            HumanBytes(report.log.torn_bytes)
-        );
-    }
-    println!("  {} flights were counted, up to line {}", HumanCount(done.flights), HumanCount(done.lines));
-}
-
-fn print_ingested(engine: &Engine<String, Value>, done: Progress, now: Progress, elapsed: Duration) {
-    let flights = now.flights - done.flights;
-    if now.lines == done.lines {
-        println!("nothing new: all {} flights were in already", HumanCount(now.flights));
-    } else {
-        let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
-        let per_second = HumanCount(rate(flights, seconds));
-        println!("ingested {} flights in {elapsed:.1?}, {per_second} rows/s", HumanCount(flights));
-    }
-    if now.rejected > 0 {
-        println!("  rejected {} malformed lines in all", HumanCount(now.rejected));
-    }
-    let stats = engine.stats();
-    if stats.commits > 0 {
-        println!(
-            "  {} commits, {} fsyncs, {} logged ({} of them rows and routes)",
-            HumanCount(stats.commits),
-            HumanCount(stats.log.syncs),
-            HumanBytes(stats.log.written_bytes),
-            HumanBytes(stats.log.record_bytes),
-        );
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate for people"
-)]
-fn rate(count: u64, seconds: f64) -> u64 {
-    (count as f64 / seconds) as u64
 }
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use anabranch::{Error, Snapshot};
@@ -96,41 +96,6 @@ impl Answers {
         }))
     }
 
-    /// For people.
-    pub(crate) fn print(&self) {
-        println!(
-            "\nThe busiest of {} routes ({:.1?})",
-            HumanCount(self.routes_count as u64),
-            self.routes_elapsed
-        );
-        println!("  route      flights   mean delay   worst delay");
-        for (name, route) in &self.routes {
-            let (name, flights) = (name.replace('/', "-"), HumanCount(route.flights).to_string());
-            println!("  {name}  {flights:>8}  {:>7.1} min  {:>8} min", route.mean_delay(), route.delay_worst);
-        }
-
-        println!(
-            "\nThe mean delay at the largest airports, over all their departures ({:.1?})",
-            self.airports_elapsed
-        );
-        println!("  origin   departures   mean delay");
-        for (airport, sum) in &self.airports {
-            let flights = HumanCount(sum.flights).to_string();
-            println!("  {airport}  {flights:>13}  {:>7.1} min", sum.mean_delay());
-        }
-
-        let (airport, day, flights) = (&self.airport, &self.day, self.departures.len());
-        println!("\nFrom {airport} on {day}: {flights} flights ({:.1?})", self.departures_elapsed);
-        for departure in self.departures.iter().take(FLIGHTS_SHOWN) {
-            let Departure { time, destination, delay, distance } = departure;
-            let clock = time.split_once('T').map_or(time.as_str(), |(_, clock)| clock);
-            println!("  {clock}  to {destination}  {distance:>5} miles  {delay:>+4} min");
-        }
-        if flights > FLIGHTS_SHOWN {
-            println!("  … and {} more", flights - FLIGHTS_SHOWN);
-        }
-    }
-
     /// For programs: a word that says what the line is, then its fields, delays in minutes.
     ///
     /// ```text
@@ -144,7 +109,7 @@ impl Answers {
     pub(crate) fn to_text(&self, view: &View) -> Result<String, Error> {
         let flights = view.prefix("flight/").try_fold(0_u64, |count, entry| entry.map(|_| count + 1))?;
         let mut text = format!("flights {flights}\n");
-        let mut line = |line: std::fmt::Arguments<'_>| {
+        let mut line = |line: fmt::Arguments<'_>| {
             let written = text.write_fmt(line);
             written.expect("writing to a String can't fail");
             text.push('\n');
@@ -161,6 +126,51 @@ impl Answers {
             line(format_args!("flight {time} {destination} {delay} {distance}"));
         }
         Ok(text)
+    }
+}
+
+/// For people.
+impl fmt::Display for Answers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "\nThe busiest of {} routes ({:.1?}; a first scan also sorts the keys that are new)",
+            HumanCount(self.routes_count as u64),
+            self.routes_elapsed
+        )?;
+        writeln!(out, "  route      flights   mean delay   worst delay")?;
+        for (name, route) in &self.routes {
+            let (name, flights) = (name.replace('/', "-"), HumanCount(route.flights).to_string());
+            writeln!(
+                out,
+                "  {name}  {flights:>8}  {:>7.1} min  {:>8} min",
+                route.mean_delay(),
+                route.delay_worst
+            )?;
+        }
+
+        writeln!(
+            out,
+            "\nThe mean delay at the largest airports, over all their departures ({:.1?})",
+            self.airports_elapsed
+        )?;
+        writeln!(out, "  origin   departures   mean delay")?;
+        for (airport, sum) in &self.airports {
+            let flights = HumanCount(sum.flights).to_string();
+            writeln!(out, "  {airport}  {flights:>13}  {:>7.1} min", sum.mean_delay())?;
+        }
+
+        let (airport, day, flights) = (&self.airport, &self.day, self.departures.len());
+        writeln!(out, "\nFrom {airport} on {day}: {flights} flights ({:.1?})", self.departures_elapsed)?;
+        for departure in self.departures.iter().take(FLIGHTS_SHOWN) {
+            let Departure { time, destination, delay, distance } = departure;
+            let clock = time.split_once('T').map_or(time.as_str(), |(_, clock)| clock);
+            writeln!(out, "  {clock}  to {destination}  {distance:>5} miles  {delay:>+4} min")?;
+        }
+        if flights > FLIGHTS_SHOWN {
+            writeln!(out, "  … and {} more", flights - FLIGHTS_SHOWN)?;
+        }
+        Ok(())
     }
 }
 
