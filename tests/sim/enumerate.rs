@@ -3,9 +3,7 @@
 use std::sync::Mutex;
 
 use anabranch::Error;
-use anabranch_wal::disk::sim::{
-    CrashPolicy, Fault, FaultKind, Operation, SimDisk, SurvivingNames, Times,
-};
+use anabranch_wal::disk::sim::{CrashPolicy, Fault, FaultKind, Operation, SimDisk, SurvivingNames, Times};
 use tokio::time::timeout;
 
 use crate::check::{HANG, verify};
@@ -52,9 +50,8 @@ pub(crate) fn crashes(scenario: &Scenario) -> Result<Count, String> {
             cut_off(&scenario.config(), &again).map_err(at)?;
             again.kill();
             let image = again.power_loss(nth);
-            open(&scenario.config(), &image, &history, Loss::Power).map_err(|violation| {
-                at(format!("after a crash in recovery: {violation}"))
-            })?;
+            open(&scenario.config(), &image, &history, Loss::Power)
+                .map_err(|violation| at(format!("after a crash in recovery: {violation}")))?;
             count.images += 2;
         }
     }

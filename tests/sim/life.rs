@@ -198,7 +198,11 @@ impl Seed {
         match end {
             End::Close => match engine.close().await {
                 Ok(()) => Ok(true),
-                Err(Error::ReadOnly { .. } | Error::Io(_) | Error::DiskFull { .. }) if self.disk.faults_struck() > 0 => Ok(false),
+                Err(Error::ReadOnly { .. } | Error::Io(_) | Error::DiskFull { .. })
+                    if self.disk.faults_struck() > 0 =>
+                {
+                    Ok(false)
+                }
                 Err(error) => Err(format!("closing: {error:?}")),
             },
             End::Drop => {

@@ -56,11 +56,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         &[Put(6, 5_000), Put(6, 5_000)],
         &[Put(3, 3_000), Checkpoint, Put(4, 5_000), Checkpoint, Put(4, 5_000), Put(4, 5_000)],
     ),
-    full("reopening after a crash", (3, 3), &[Group(6, 900), Put(4, 5_000), Checkpoint, Put(3, 100)], &[Put(2, 10)]),
+    full(
+        "reopening after a crash",
+        (3, 3),
+        &[Group(6, 900), Put(4, 5_000), Checkpoint, Put(3, 100)],
+        &[Put(2, 10)],
+    ),
     full("more shards", (1, 3), &[Put(4, 100), Checkpoint, Put(3, 900)], &[Put(4, 10)]),
     full("fewer shards", (3, 1), &[Put(4, 100), Checkpoint, Put(3, 900)], &[Put(4, 10)]),
     full("an orderly end", (2, 2), &[Put(4, 100)], &[Put(3, 100), Rest(200), Sync, Close]),
-    full("a full ring", (1, 1), &[], &[Put(1, 14_000), Put(1, 14_000), Put(1, 14_000), Put(1, 14_000), Put(1, 14_000)]),
+    full(
+        "a full ring",
+        (1, 1),
+        &[],
+        &[Put(1, 14_000), Put(1, 14_000), Put(1, 14_000), Put(1, 14_000), Put(1, 14_000)],
+    ),
     Scenario {
         name: "relaxed",
         shards_before: 2,
@@ -104,7 +114,10 @@ impl Scenario {
             let config = Config { shards: self.shards_before, ..self.config() };
             runtime().block_on(async {
                 let engine = config.open(&disk, Random::new(1)).await.expect("a new engine");
-                perform(engine, &history, self.before).await.expect("nothing fails yet").expect("nothing fails");
+                perform(engine, &history, self.before)
+                    .await
+                    .expect("nothing fails yet")
+                    .expect("nothing fails");
             });
         }
         disk.kill();
@@ -224,4 +237,3 @@ async fn commit(
 fn acknowledge(history: &Mutex<History>, attempt: usize) {
     history.lock().unwrap().attempts[attempt].outcome = Outcome::Acknowledged(Duration::ZERO);
 }
-

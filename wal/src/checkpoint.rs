@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes};
 use crate::checksum::{check, crc, put_table, table_bytes};
 use crate::disk::{Disk, DiskFile, OpenMode, read_at, write_all_at};
 use crate::manifest::CheckpointEntry;
+use crate::planted::{Bug, is_planted};
 use crate::record::{EncodedWrites, Malformed, Write};
 use crate::recovery::RecoveredCheckpoint;
 use crate::segment::FORMAT_VERSION;
@@ -141,9 +142,11 @@ impl CheckpointWriter {
         footer.put_u64_le(self.blocks);
         self.append(encode_block(KIND_FOOTER, self.blocks, 0, &footer).into()).await?;
         self.file.sync_all().await.map_err(|error| WalError::io("syncing", &self.path, error))?;
-        disk.sync_dir(&self.directory)
-            .await
-            .map_err(|error| WalError::io("syncing", &self.directory, error))?;
+        if !is_planted(Bug::DirectoryNotSynced) {
+            disk.sync_dir(&self.directory)
+                .await
+                .map_err(|error| WalError::io("syncing", &self.directory, error))?;
+        }
         Ok(CheckpointEntry {
             file: self.id.file,
             timestamp: self.id.timestamp,

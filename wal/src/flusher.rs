@@ -14,6 +14,7 @@ use crate::frame::{
     BatchHeader, BatchKind, NO_RECORD, SECTOR_BYTES, batch_bytes, payload_that_fits, put_batch,
 };
 use crate::log::{Log, Mark, Taken};
+use crate::planted::{Bug, is_planted};
 use crate::ring::{LiveSegment, Ring, usable_bytes};
 use crate::segment::{SegmentFile, SegmentHeader};
 use crate::stats::add;
@@ -161,7 +162,9 @@ impl Flusher {
             return Ok(Timestamp::ZERO);
         }
         // A full segment was synced when it was sealed, so only the active one can be dirty.
-        if let Some(active) = &self.active {
+        if let Some(active) = &self.active
+            && !is_planted(Bug::AcknowledgedBeforeSync)
+        {
             sync_file(&active.file, &self.control).await?;
             self.ring.active_synced();
         }
@@ -242,7 +245,9 @@ impl Flusher {
 
     /// R15: the full segment is synced, with its seal, before anything is written to the next one.
     async fn seal(&mut self, active: Active) -> Result<(), WalError> {
-        sync_file(&active.file, &self.control).await?;
+        if !is_planted(Bug::SealNotSynced) {
+            sync_file(&active.file, &self.control).await?;
+        }
         let Active { file, highest, .. } = active;
         self.ring.seal(LiveSegment { number: self.end.segment, file, highest });
         self.control.wake_keeper();
@@ -263,7 +268,8 @@ impl Flusher {
 
     fn put(&mut self, kind: BatchKind, part: Part, payload: &[u8]) {
         self.end.lsn = self.end.lsn.next();
-        let synced = self.control.synced();
+        let no_promises = is_planted(Bug::NoPromises);
+        let synced = if no_promises { Timestamp::ZERO } else { self.control.synced() };
         let header = BatchHeader {
             kind,
             database: self.database,
@@ -275,7 +281,7 @@ impl Flusher {
             records: part.records,
             first_record: part.first_record,
             previous_crc: self.end.header_crc,
-            durable_lsn: self.ring.durable_lsn(),
+            durable_lsn: if no_promises { Lsn(0) } else { self.ring.durable_lsn() },
             synced,
             lowest: part.lowest,
             highest: part.highest,
@@ -301,6 +307,9 @@ impl Flusher {
 
 async fn sync_file(file: &SegmentFile, control: &SyncControl) -> Result<(), WalError> {
     add(&control.counters.syncs, 1);
+    if is_planted(Bug::SyncRetried) && file.file.sync_data().await.is_ok() {
+        return Ok(());
+    }
     // R12: an error here is never retried; the caller poisons the engine.
     file.file.sync_data().await.map_err(|error| WalError::io("syncing", &file.path, error))
 }

@@ -28,6 +28,7 @@ mod health;
 mod log;
 mod manifest;
 mod number;
+mod planted;
 mod record;
 mod recovery;
 mod ring;
@@ -47,6 +48,8 @@ pub use health::{Fault, Health};
 pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
+#[cfg(feature = "testing")]
+pub use planted::{Bug, Planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
 pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
 pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

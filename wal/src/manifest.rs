@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checksum::crc;
 use crate::disk::{Disk, DiskFile, OpenMode, read_at, write_all_at};
+use crate::planted::{Bug, is_planted};
 use crate::segment::FORMAT_VERSION;
 use crate::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
 
@@ -228,7 +229,7 @@ impl ManifestFile {
 
     /// Writes a new content to the slot not in use, and syncs it. It counts when this returns.
     pub(crate) async fn write(&mut self, manifest: Manifest) -> Result<(), WalError> {
-        let sequence = self.sequence + 1;
+        let sequence = self.sequence + if is_planted(Bug::ManifestInPlace) { 2 } else { 1 };
         self.put(sequence, manifest).await
     }
 

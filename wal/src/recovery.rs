@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::checkpoint::{CheckpointId, checkpoint_path, parse_checkpoint_name};
 use crate::disk::{Disk, write_all_at};
 use crate::manifest::{CheckpointEntry, Fence, Manifest, ManifestFile};
+use crate::planted::{Bug, is_planted};
 use crate::record::Record;
 use crate::scan::{ScannedLog, scan_log};
 use crate::segment::SegmentName;
@@ -158,14 +159,18 @@ pub(crate) async fn recover(
 
     // R13: the page cache may hold what the disk does not. What is relied on is written again, the manifest
     // first, before anything is served or overwritten.
-    manifest.rewrite().await?;
-    for log in &scanned {
-        rewrite_tail(log).await?;
+    if !is_planted(Bug::NotPersistedAgain) {
+        manifest.rewrite().await?;
+        for log in &scanned {
+            rewrite_tail(log).await?;
+        }
     }
     let mut after = before.clone();
     after.incarnation = before.incarnation.next();
     after.synced = cut.timestamp;
-    after.fences.push(Fence { incarnation: before.incarnation, cut: cut.timestamp });
+    if !is_planted(Bug::NoFence) {
+        after.fences.push(Fence { incarnation: before.incarnation, cut: cut.timestamp });
+    }
     // L5: a fence is dropped when no live segment carries its incarnation.
     after.fences.retain(|fence| scanned.iter().any(|log| log.incarnations.contains(&fence.incarnation)));
     for (entry, log) in after.logs.iter_mut().zip(&scanned) {

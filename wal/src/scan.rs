@@ -12,6 +12,7 @@ use crate::disk::{Disk, read_at};
 use crate::flusher::ChainEnd;
 use crate::frame::{BatchHeader, BatchKind, Found, NO_RECORD, SECTOR_BYTES, read_batch};
 use crate::manifest::{LogEntry, Manifest};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Malformed, Record};
 use crate::ring::LiveSegment;
 use crate::segment::{SegmentFile, SegmentHeader, SegmentName};
@@ -217,7 +218,13 @@ async fn walk_segment(
     let mut sealed = false;
     let mut highest = Timestamp::ZERO;
     while !sealed && scanned.end.lsn < end_lsn {
-        let Found::Batch { header: batch, header_crc, payload } = read_batch(&bytes, offset) else { break };
+        let Found::Batch { header: batch, header_crc, payload } = read_batch(&bytes, offset) else {
+            if is_planted(Bug::BadBatchSkipped) && offset + SECTOR_BYTES < bytes.len() {
+                offset += SECTOR_BYTES;
+                continue;
+            }
+            break;
+        };
         if !continues(&batch, &header, scanned.end) {
             break;
         }
@@ -257,6 +264,12 @@ async fn walk_segment(
 }
 
 fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: ChainEnd) -> bool {
+    if is_planted(Bug::StaleBatchAccepted) {
+        return batch.log == segment.log;
+    }
+    if is_planted(Bug::BadBatchSkipped) {
+        return batch.segment == segment.number && batch.lsn > end.lsn;
+    }
     batch.database == segment.database
         && batch.log == segment.log
         && batch.segment == segment.number

@@ -11,6 +11,7 @@ use crate::checkpoint::{CheckpointId, CheckpointWriter, checkpoint_path};
 use crate::disk::Disk;
 use crate::flusher::{ChainEnd, Flusher, Progressed};
 use crate::manifest::{CheckpointEntry, FENCES_MAX, LogEntry, Manifest, ManifestFile};
+use crate::planted::{Bug, is_planted};
 use crate::recovery::{Listing, Recovered, RecoveredLog, RecoverySummary, open_manifest, recover};
 use crate::ring::{Ring, RingLimits, RingUsage, SEGMENT_BYTES_MIN};
 use crate::segment::SegmentName;
@@ -171,7 +172,11 @@ impl Wal {
             wal.ends[index] = log.end;
             wal.rings[index].set_durable_lsn(log.end.lsn);
             let checkpoint = current.logs[index].checkpoint.map_or(0, |checkpoint| checkpoint.bytes);
-            wal.rings[index].restore(log.free, log.live, log.next_slot, checkpoint);
+            let (mut free, mut live) = (log.free, log.live);
+            if is_planted(Bug::TailSegmentReused) {
+                free.extend(live.pop().map(|segment| segment.file));
+            }
+            wal.rings[index].restore(free, live, log.next_slot, checkpoint);
         }
         Ok(Opened { wal, logs, summary })
     }
@@ -341,7 +346,8 @@ impl Wal {
         }
         let mut outdated = Vec::new();
         for FinishedCheckpoint { shard, entry } in finished {
-            assert!(entry.timestamp <= self.control.synced(), "R32: a checkpoint holds nothing undecided");
+            let decided = entry.timestamp <= self.control.synced() || is_planted(Bug::CheckpointUndecided);
+            assert!(decided, "R32: a checkpoint holds nothing undecided");
             let log = &mut next.logs[*shard];
             let covered = log.checkpoint.map_or(Timestamp::ZERO, |checkpoint| checkpoint.timestamp);
             assert!(entry.timestamp >= covered, "a checkpoint replaces an older one");
@@ -351,6 +357,11 @@ impl Wal {
         }
         next.next_file = FileNumber(self.next_file.load(Ordering::SeqCst));
         let before = manifest.current().logs.clone();
+        if is_planted(Bug::RecycledBeforeManifest) {
+            for FinishedCheckpoint { shard, .. } in finished {
+                self.rings[*shard].recycle(next.logs[*shard].first_segment, &self.control.counters);
+            }
+        }
         manifest.write(next).await?;
         let current = manifest.current().logs.clone();
         drop(manifest);
@@ -402,6 +413,12 @@ impl Wal {
         (0..self.rings.len()).filter(due).collect()
     }
 
+    /// Whether a planted bug lets a checkpoint go ahead of its log. Never outside of tests.
+    #[must_use]
+    pub fn skips_sync_before_checkpoint(&self) -> bool {
+        is_planted(Bug::CheckpointUndecided)
+    }
+
     /// Whether anything was logged by the shard since its last checkpoint began.
     #[must_use]
     pub fn logged_since_checkpoint(&self, shard: usize) -> u64 {
@@ -425,6 +442,10 @@ impl Wal {
             }
         }
         next.synced = next.synced.max(self.control.synced());
+        if is_planted(Bug::NoPromises) {
+            next.synced = Timestamp::ZERO;
+            next.logs.iter_mut().for_each(|log| log.durable_lsn = Lsn(0));
+        }
         next
     }
 
