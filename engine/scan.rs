@@ -263,6 +263,18 @@ impl Prefix for str {
     }
 }
 
+impl Prefix for String {
+    fn prefix_bounds(&self) -> (Bound<Self>, Bound<Self>) {
+        self.as_str().prefix_bounds()
+    }
+}
+
+impl Prefix for Vec<u8> {
+    fn prefix_bounds(&self) -> (Bound<Self>, Bound<Self>) {
+        self.as_slice().prefix_bounds()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
