@@ -1,6 +1,6 @@
 //! Breadth first through all states, so that a violation is reached by the fewest steps.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use super::state::{Rules, Scenario, State};
@@ -16,7 +16,7 @@ pub(crate) enum Verdict {
     TooLarge,
 }
 
-type Seen = HashMap<State, (), BuildHasherDefault<std::hash::DefaultHasher>>;
+type Seen = HashSet<State, BuildHasherDefault<std::hash::DefaultHasher>>;
 
 pub(crate) fn explore(rules: Rules, scenario: Scenario, states_max: usize) -> Verdict {
     let start = State::start(scenario);
@@ -24,7 +24,7 @@ pub(crate) fn explore(rules: Rules, scenario: Scenario, states_max: usize) -> Ve
     // The state that each was reached from, and by which step.
     let mut steps: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     let mut queue = VecDeque::from([(start.clone(), 0)]);
-    seen.insert(start, ());
+    seen.insert(start);
     let mut states = 1;
     while let Some((state, number)) = queue.pop_front() {
         for (step, outcome) in state.steps(rules) {
@@ -40,8 +40,7 @@ pub(crate) fn explore(rules: Rules, scenario: Scenario, states_max: usize) -> Ve
                     return Verdict::Fails { trace };
                 }
                 Ok(next) => {
-                    if !seen.contains_key(&next) {
-                        seen.insert(next.clone(), ());
+                    if seen.insert(next.clone()) {
                         steps.insert(states, (number, step));
                         queue.push_back((next, states));
                         states += 1;

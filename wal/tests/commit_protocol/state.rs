@@ -9,6 +9,7 @@ const PARTICIPANTS: [u8; 4] = [0b11, 0b01, 0b10, 0b11];
 
 /// What a recovery and a commit go by. `RIGHT` is the engine's; each other choice is a known mistake.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule that is kept or broken")]
 pub(crate) struct Rules {
     /// A participant whose checkpoint covers a commit need not show a record of it.
     pub(crate) checkpoint_covers: bool,
