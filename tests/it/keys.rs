@@ -50,10 +50,8 @@ enum Booking {
 #[tokio::test]
 async fn keys_of_all_kinds_are_found_scanned_and_recovered() {
     works(vec!["b".to_owned(), String::new(), "\u{1F30A}".to_owned()], |index| index as u64).await;
-    works(vec![u64::MAX, 0, 1 << 40], |index| vec![index as u8; index]).await;
-    works(vec![-5_i32, 7, i32::MIN], |_| ()).await;
-    works(vec![vec![1_u8, 2], vec![], vec![255]], |index| Some(index)).await;
-    works(vec![("a".to_owned(), 2_u32), ("a".to_owned(), 1), (String::new(), 9)], |index| index).await;
+    works(vec![vec![1_u8, 2], vec![], vec![255]], |index| index as u64).await;
+    works(vec![("a".to_owned(), 2_u32), ("a".to_owned(), 1), (String::new(), 9)], |_| ()).await;
     let seats = vec![Seat { row: 7, letter: 'a' }, Seat { row: 1, letter: 'z' }, Seat { row: 1, letter: 'b' }];
     works(seats, |index| match index {
         0 => Booking::Free,
