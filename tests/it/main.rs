@@ -1,9 +1,9 @@
 //! Whole-engine tests through the public face, a module for each behaviour.
 
 mod autocommit;
-// mod bad_input;
-// mod contention;
-// mod damage;
+mod bad_input;
+mod contention;
+mod damage;
 mod durable;
 mod effort;
 mod harness;
@@ -11,12 +11,12 @@ mod ingest;
 mod interleaving;
 mod isolation;
 mod keys;
-// mod lifecycle;
-// mod misuse;
+mod lifecycle;
+mod misuse;
 mod model;
-// mod panics;
+mod panics;
 mod phantoms;
-// mod reclaim;
+mod reclaim;
 mod relaxed;
 mod reshape;
 mod retry;
