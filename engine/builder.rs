@@ -54,6 +54,7 @@ pub struct EngineBuilder<K, V, P = HashPartition> {
     pub(crate) checkpoint_interval: Option<Duration>,
     pub(crate) vacuum: Vacuum,
     pub(crate) retries_max: u32,
+    pub(crate) lend_turns: bool,
     pub(crate) partition: P,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) env: Arc<dyn Env>,
@@ -71,6 +72,7 @@ impl<K, V> EngineBuilder<K, V> {
             checkpoint_interval: None,
             vacuum: Vacuum::default(),
             retries_max: 10_000,
+            lend_turns: true,
             partition: HashPartition,
             disk: None,
             env: Arc::new(SystemEnv),
@@ -130,6 +132,12 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         Self { retries_max: retries, ..self }
     }
 
+    /// Whether an idle shard runs a commit on the caller's task instead of its own, which saves a message and
+    /// a wake-up. By default it does; without, every commit is a message to its shard's actor.
+    pub fn lend_turns(self, lend: bool) -> Self {
+        Self { lend_turns: lend, ..self }
+    }
+
     /// Which shard a key belongs to. By default the engine's seeded hash decides.
     pub fn partition<N>(self, partition: N) -> EngineBuilder<K, V, N> {
         EngineBuilder {
@@ -142,6 +150,7 @@ impl<K, V, P> EngineBuilder<K, V, P> {
             checkpoint_interval: self.checkpoint_interval,
             vacuum: self.vacuum,
             retries_max: self.retries_max,
+            lend_turns: self.lend_turns,
             disk: self.disk,
             env: self.env,
             types: PhantomData,
@@ -167,6 +176,20 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         } else {
             Err(Error::config(format!("an engine has 1 to {LOGS_MAX} shards, not {shards}")))
         }
+    }
+
+    fn check_intervals(&self) -> Result<(), Error> {
+        let idle = match self.vacuum {
+            Vacuum::Automatic { idle_interval } => Some(idle_interval),
+            Vacuum::Manual => None,
+        };
+        if [idle, self.checkpoint_interval].contains(&Some(Duration::ZERO)) {
+            return Err(Error::config(
+                "an interval of zero between checkpoints or vacuums leaves no time for \
+                 anything else",
+            ));
+        }
+        Ok(())
     }
 
     fn ring_limits(&self) -> Result<RingLimits, Error> {
@@ -208,6 +231,7 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
 
     async fn open_directory(self, directory: &Path, create: bool) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
+        self.check_intervals()?;
         let options = WalOptions {
             shards: self.shard_count()?,
             policy: self.durability.unwrap_or(Durability::Full).policy()?,
@@ -227,8 +251,10 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     ///
     /// # Errors
     /// [`Error::Config`] for settings that can't work, for a durability, and outside of a tokio runtime.
+    #[expect(clippy::unused_async, reason = "it starts tasks, so it belongs into a runtime, as `open` does")]
     pub async fn in_memory(self) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
+        self.check_intervals()?;
         let shards = self.shard_count()?;
         if self.durability.is_some() {
             return Err(Error::config("an engine in memory can't be durable; use `open` with a directory"));

@@ -78,8 +78,10 @@ impl Durability {
             || conditions.commits == Some(0)
             || conditions.bytes == Some(0);
         if zero {
-            return Err(Error::config("a flush condition of zero never lets a commit be acknowledged; \
-                 use Durability::Full to sync every commit"));
+            return Err(Error::config(
+                "a flush condition of zero never lets a commit be acknowledged; \
+                 use Durability::Full to sync every commit",
+            ));
         }
         Ok(SyncPolicy::Lazy(conditions))
     }

@@ -1,16 +1,17 @@
 //! The engine: what keeps a directory open.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anabranch_shard::{Key, Level, Partition, Value};
-use anabranch_wal::Wal;
+use anabranch_shard::{HASH_NAME, Key, Level, Partition, Value};
+use anabranch_wal::{Backup, Disk, RealDisk, Wal, WalError};
 use tokio::sync::oneshot;
 
 use crate::builder::EngineBuilder;
 use crate::inner::Inner;
-use crate::keeper::{Request, Requests};
-use crate::report::ShardStats;
+use crate::keeper::{Request, Requests, write_entries};
+use crate::report::{BackupReport, ShardStats};
 use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
 
 /// An open engine.
@@ -21,6 +22,7 @@ use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
 pub struct Engine<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
     wal: Option<Arc<Wal>>,
+    disk: Option<Arc<dyn Disk>>,
     requests: Requests,
     report: RecoveryReport,
 }
@@ -36,10 +38,11 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
     pub(crate) const fn new(
         inner: Arc<Inner<K, V, P>>,
         wal: Option<Arc<Wal>>,
+        disk: Option<Arc<dyn Disk>>,
         requests: Requests,
         report: RecoveryReport,
     ) -> Self {
-        Self { inner, wal, requests, report }
+        Self { inner, wal, disk, requests, report }
     }
 
     /// What opening found and did.
@@ -111,6 +114,39 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
             checkpoint_error: self.requests.checkpoint_error.lock().clone(),
             shards,
         }
+    }
+
+    /// Writes a copy of everything, as it is durable now, to a missing or an empty directory, while reading and
+    /// writing go on. The copy is a database of its own: open it like any other. Works in memory, too.
+    ///
+    /// Copying the files of an open engine by other means gives a damaged copy.
+    ///
+    /// # Errors
+    /// [`Error::Unrecognized`] if the directory is not empty; [`Error::Locked`], [`Error::DiskFull`],
+    /// [`Error::Io`], [`Error::Encode`], [`Error::Closed`]. The directory then holds an unfinished copy, which
+    /// does not open.
+    pub async fn backup(&self, directory: impl AsRef<Path>) -> Result<BackupReport, Error> {
+        let inner = &self.inner;
+        inner.closed.check()?;
+        let directory = directory.as_ref();
+        let reader = inner.readers.register(Level::Durable);
+        let timestamp = reader.timestamp();
+        let disk = match &self.disk {
+            Some(disk) => Arc::clone(disk),
+            None => Arc::new(RealDisk::new().map_err(|error| WalError::io("opening", directory, error))?),
+        };
+        let hash = (HASH_NAME.to_owned(), inner.router.seed());
+        let shards = inner.shards.len();
+        let mut backup = Backup::begin(&*disk, directory, hash, shards, timestamp, &*inner.env).await?;
+        for (index, shard) in inner.shards.iter().enumerate() {
+            let mut writer = backup.shard(index).await?;
+            write_entries(&mut writer, shard.map(), timestamp).await?;
+            backup.finish_shard(index, writer).await?;
+            inner.closed.check()?;
+        }
+        let files = backup.finish().await?;
+        let entries = files.iter().map(|file| file.entries).sum();
+        Ok(BackupReport { timestamp, entries, bytes: files.iter().map(|file| file.bytes).sum() })
     }
 
     /// Closes the engine: what is under way ends, everything is synced, and the directory is given back. After

@@ -49,8 +49,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// Something that had been promised durable is missing or damaged. Restore a backup, or salvage what is
-    /// left.
+    /// Something that had been promised durable is missing or damaged. Nothing was changed; restore a backup.
     #[error("{} is damaged at byte {offset}: {detail}; restore a backup", file.display())]
     Corrupt {
         /// The file.

@@ -42,7 +42,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Config`] in an engine in memory, where nothing can be durable.
     pub fn with_durability(&self, durability: Durability) -> Result<Self, Error> {
         if !self.inner.durable {
-            return Err(Error::config("an engine in memory can't make commits durable; open it in a directory"));
+            return Err(Error::config(
+                "an engine in memory can't make commits durable; open it in a directory",
+            ));
         }
         let level = match durability {
             Durability::Full => Level::Synced,
@@ -70,10 +72,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub fn get_many<'q, Q>(
-        &self,
-        keys: impl IntoIterator<Item = &'q Q>,
-    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
         P: Partition<Q>,
@@ -155,14 +154,18 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]: nothing was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
-        let timestamp = self.submit_blind(vec![(key, Some(value))]).await?;
+        let timestamp = self.submit_blind([(key, Some(value))]).await?;
         self.inner.acknowledged(self.level, timestamp).await
     }
 
-    /// Sets and removes keys that all live on one shard, as one commit, without reading anything.
-    pub(crate) async fn submit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Timestamp, Error> {
+    /// Sets and removes keys as one commit, without reading anything. Of several writes of a key the last
+    /// counts.
+    async fn submit_blind(
+        &self,
+        writes: impl IntoIterator<Item = (K, Option<V>)>,
+    ) -> Result<Timestamp, Error> {
         let mut parts = BTreeMap::new();
-        for (key, value) in writes {
+        for (key, value) in BTreeMap::from_iter(writes) {
             let shard = self.inner.router.shard(&key);
             let part = parts.entry(shard).or_insert_with(|| Part::new(Validation::Blind));
             if self.inner.durable {
@@ -272,7 +275,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         F: AsyncFnMut(&mut Transaction<K, V, P>) -> Result<T, E>,
         E: From<Error>,
     {
-        let mut retry = Retry::new();
+        // The body may wait for somebody who needs the same gates.
+        let mut retry = Retry::without_gates();
         loop {
             let mut transaction = self.begin();
             let result = body(&mut transaction).await;
@@ -315,7 +319,6 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
 
     /// A sink for many writes: gathers them per shard, keeps a bounded number of batches in flight, and slows
     /// its producer when the engine is behind.
-    #[must_use]
     pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
         Ingest::new(self.clone(), options)
     }

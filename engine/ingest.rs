@@ -71,6 +71,7 @@ pub struct Ingest<K: Key, V: Value, P = HashPartition> {
     report: IngestReport,
     started: Duration,
     error: Option<Error>,
+    stalled: bool,
 }
 
 impl<K: Key, V: Value, P> Unpin for Ingest<K, V, P> {}
@@ -80,7 +81,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         let gathering = (0..handle.inner().router.shards()).map(|_| Vec::new()).collect();
         let started = handle.inner().env.now();
         let (in_flight, report, error) = (Vec::new(), IngestReport::default(), None);
-        Self { handle, options, gathering, in_flight, report, started, error }
+        Self { handle, options, gathering, in_flight, report, started, error, stalled: false }
     }
 
     /// Adds a row, and waits if too many batches are under way. `Ok` does not mean that the row is in; see
@@ -185,10 +186,12 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
             self.drive(context);
             self.failed()?;
             if self.in_flight.len() >= self.options.batches_in_flight {
-                self.report.stalls += 1;
+                self.report.stalls += u64::from(!self.stalled);
+                self.stalled = true;
                 return Poll::Pending;
             }
         }
+        self.stalled = false;
         Poll::Ready(Ok(()))
     }
 

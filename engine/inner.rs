@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_coordinator::Coordinator;
-use anabranch_shard::{Gone, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value};
+use anabranch_shard::{
+    Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
+};
 use anabranch_wal::{Env, Fault, Health, Timestamp};
 
 use crate::retry::RetryGates;
@@ -99,8 +101,14 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         {
             self.shards[shard].commit(part, reader).await
         } else {
-            self.counters.two_phase.fetch_add(1, Ordering::Relaxed);
-            self.coordinator.commit(parts, reader).await
+            match commit_inline(&self.shards, &self.sequencer, parts) {
+                Inline::Done(outcome) => Ok(outcome),
+                Inline::Poisoned => Err(Gone),
+                Inline::InTheWay(parts) => {
+                    self.counters.two_phase.fetch_add(1, Ordering::Relaxed);
+                    self.coordinator.commit(parts, reader).await
+                }
+            }
         };
         self.outcome(outcome)
     }

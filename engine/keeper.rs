@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_shard::{Key, Level, ShardMap, Value, encode};
-use anabranch_wal::{Checkpoint, Fault, FinishedCheckpoint, Timestamp, Wal};
+use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, Timestamp, Wal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::inner::Inner;
 use crate::{Error, Vacuum};
@@ -63,14 +64,19 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         let checkpoint_error = Arc::new(Mutex::new(None));
         let (wal, log_tasks) = log.map_or((None, JoinSet::new()), |(wal, tasks)| (Some(wal), tasks));
         let (error, sent) = (Arc::clone(&checkpoint_error), sender);
-        let keeper =
-            Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
+        let keeper = Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
         (keeper, Requests { sender: sent, checkpoint_error: error })
     }
 
     pub(crate) async fn run(mut self) {
+        let vacuum = match self.vacuum {
+            Vacuum::Automatic { idle_interval } => Some(idle_interval),
+            Vacuum::Manual => None,
+        };
+        let mut clocks =
+            Clocks { checkpoint: Clock::new(self.checkpoint_interval), vacuum: Clock::new(vacuum) };
         let reply = loop {
-            match self.wait().await {
+            match self.wait(&mut clocks).await {
                 Event::Request(Some(Request::Checkpoint(reply))) => {
                     let _ = reply.send(self.checkpoint_all().await);
                 }
@@ -93,11 +99,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         }
     }
 
-    async fn wait(&mut self) -> Event {
-        let vacuum = match self.vacuum {
-            Vacuum::Automatic { idle_interval } => Some(idle_interval),
-            Vacuum::Manual => None,
-        };
+    async fn wait(&mut self, clocks: &mut Clocks) -> Event {
         let wal = self.wal.clone();
         let grown = async {
             match &wal {
@@ -109,8 +111,8 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             biased;
             request = self.requests.recv() => Event::Request(request),
             () = grown => Event::LogGrew,
-            () = sleep(self.checkpoint_interval) => Event::CheckpointTime,
-            () = sleep(vacuum) => Event::VacuumTime,
+            () = clocks.checkpoint.tick() => Event::CheckpointTime,
+            () = clocks.vacuum.tick() => Event::VacuumTime,
         }
     }
 
@@ -212,10 +214,30 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     }
 }
 
-async fn sleep(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
+/// The times at which the keeper wakes up by itself. They go on while it attends to other things.
+struct Clocks {
+    checkpoint: Clock,
+    vacuum: Clock,
+}
+
+struct Clock(Option<Interval>);
+
+impl Clock {
+    fn new(period: Option<Duration>) -> Self {
+        Self(period.map(|period| {
+            let mut interval = interval_at(Instant::now() + period, period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        }))
+    }
+
+    async fn tick(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -228,7 +250,7 @@ pub(crate) async fn write_checkpoint<K: Key, V: Value>(
     timestamp: Timestamp,
 ) -> Result<FinishedCheckpoint, Error> {
     let mut checkpoint = wal.begin_checkpoint(shard, timestamp).await?;
-    match write_entries(&mut checkpoint, map, timestamp).await {
+    match write_entries(&mut checkpoint.writer, map, timestamp).await {
         Ok(()) => Ok(wal.finish_checkpoint(checkpoint).await?),
         Err(error) => {
             wal.abandon_checkpoint(checkpoint).await;
@@ -237,12 +259,12 @@ pub(crate) async fn write_checkpoint<K: Key, V: Value>(
     }
 }
 
-async fn write_entries<K: Key, V: Value>(
-    checkpoint: &mut Checkpoint,
+/// Writes all entries of a shard at a timestamp, page by page. The caller is registered as a reader.
+pub(crate) async fn write_entries<K: Key, V: Value>(
+    writer: &mut CheckpointWriter,
     map: &ShardMap<K, V>,
     timestamp: Timestamp,
 ) -> Result<(), Error> {
-    let writer = &mut checkpoint.writer;
     let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
     while let Some(bounds) = unread.take() {
         let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, timestamp);
@@ -259,4 +281,3 @@ async fn write_entries<K: Key, V: Value>(
     }
     Ok(())
 }
-

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_coordinator::Coordinator;
 use anabranch_shard::{
-    DecodeError, Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, Value, decode_key, decode_value,
+    Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, ShardOptions, Value, decode_key,
+    decode_value,
 };
 use anabranch_wal::{
-    CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
-    Write,
+    CheckpointReader, Disk, Health, Malformed, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError,
+    WalOptions, Write,
 };
 use tokio::task::JoinSet;
 
@@ -40,14 +41,14 @@ pub(crate) async fn open<K: Key, V: Value, P: Partition<K>>(
 
     let shards_before = logs.len();
     let moved = load(&wal, &router, &maps, logs, &mut report).await?;
-    let replaced = !report.created && (moved || shards_before != shards);
+    let replaced = !report.created && (moved || shards_before != shards || wal.hash_changed().await);
     if replaced {
         report.moved_from_shards = Some(shards_before);
         wal.replace_logs().await?;
     }
 
     let health = Arc::<Health>::default();
-    let sequencer = Sequencer::new(recovered_to, Some(Arc::clone(wal.control())), Arc::clone(&health));
+    let sequencer = Sequencer::new(recovered_to, Some(Arc::clone(wal.control())), &health);
     let readers = Readers::new(Arc::clone(&sequencer));
     if replaced || wal.needs_checkpoints_to_open().await {
         checkpoint_all(&wal, &maps, recovered_to).await?;
@@ -66,7 +67,7 @@ pub(crate) fn in_memory<K: Key, V: Value, P: Partition<K>>(
     shards: usize,
 ) -> Engine<K, V, P> {
     let seed = builder.env.random();
-    let sequencer = Sequencer::new(Timestamp::ZERO, None::<Arc<SyncControl>>, Arc::default());
+    let sequencer = Sequencer::new(Timestamp::ZERO, None::<Arc<SyncControl>>, &Arc::default());
     let parts = Parts {
         router: Router::new(seed, builder.partition.clone(), shards),
         maps: (0..shards).map(|_| Arc::new(ShardMap::new(seed))).collect(),
@@ -93,11 +94,11 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
     report: RecoveryReport,
 ) -> Engine<K, V, P> {
     let Parts { router, maps, sequencer, readers, runtime } = parts;
-    let sweeps = builder.vacuum != Vacuum::Manual;
+    let options = ShardOptions { sweeps: builder.vacuum != Vacuum::Manual, lends_turn: builder.lend_turns };
     let logs = log.as_ref().map(|(wal, _)| wal.logs());
     let start = |(index, map): (usize, Arc<ShardMap<K, V>>)| {
         let log = logs.as_ref().map(|logs| Arc::clone(&logs[index]));
-        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, sweeps)
+        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, options)
     };
     let shards: Arc<[Shard<K, V>]> = maps.into_iter().enumerate().map(start).collect();
     let closed = Closed::default();
@@ -118,9 +119,11 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         counters: Counters::default(),
     });
     let wal = log.as_ref().map(|(wal, _)| Arc::clone(wal));
-    let (keeper, requests) = Keeper::new(Arc::clone(&inner), log, builder.vacuum, builder.checkpoint_interval);
+    let disk = builder.disk;
+    let (keeper, requests) =
+        Keeper::new(Arc::clone(&inner), log, builder.vacuum, builder.checkpoint_interval);
     runtime.spawn(keeper.run());
-    Engine::new(inner, wal, requests, report)
+    Engine::new(inner, wal, disk, requests, report)
 }
 
 /// What the tasks that load have counted.
@@ -144,10 +147,10 @@ async fn load<K: Key, V: Value, P: Partition<K>>(
     let loaded = Arc::<Loaded>::default();
     let mut tasks = JoinSet::new();
     for (index, log) in logs.into_iter().enumerate() {
-        report.checkpoint_bytes += log.checkpoint.as_ref().map_or(0, |(entry, _)| entry.bytes);
+        report.checkpoint_bytes += log.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.entry.bytes);
         let (disk, loaded) = (wal.disk(), Arc::clone(&loaded));
-        let loader = Loader { index, router: router.clone(), maps: maps.to_vec(), loaded };
-        tasks.spawn(async move { loader.load(&*disk, log).await });
+        let task = Loader { index, router: router.clone(), maps: maps.to_vec(), loaded };
+        tasks.spawn(async move { task.load(&*disk, log).await });
     }
     while let Some(joined) = tasks.join_next().await {
         joined.map_err(|error| match error.try_into_panic() {
@@ -171,8 +174,8 @@ struct Loader<K, V, P> {
 
 impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
     async fn load(self, disk: &dyn Disk, log: RecoveredLog) -> Result<(), Error> {
-        if let Some((entry, path)) = log.checkpoint {
-            let mut reader = CheckpointReader::open(disk, &path, log.id, &entry).await?;
+        if let Some(checkpoint) = log.checkpoint {
+            let mut reader = CheckpointReader::open(disk, &checkpoint).await?;
             while let Some(entries) = reader.next_block().await? {
                 self.loaded.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 for (timestamp, write) in entries {
@@ -184,9 +187,8 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         for (count, record) in log.records.into_iter().enumerate() {
             self.loaded.records.fetch_add(1, Ordering::Relaxed);
             for write in record.writes() {
-                let write = write.map_err(|malformed| {
-                    Error::config(format!("a record of commit {} is malformed: {malformed:?}", record.timestamp))
-                })?;
+                let write =
+                    write.map_err(|malformed| malformed_error(&log.file, record.timestamp, &malformed))?;
                 self.loaded.writes.fetch_add(1, Ordering::Relaxed);
                 self.put(record.timestamp, &write)?;
             }
@@ -197,7 +199,12 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         Ok(())
     }
 
-    fn put(&self, timestamp: Timestamp, write: &Write) -> Result<(), DecodeError> {
+    fn put(&self, timestamp: Timestamp, write: &Write) -> Result<(), Error> {
+        if write.keyspace != 0 || write.expires_unix_millis.is_some() || write.metadata.is_some() {
+            return Err(Error::Unrecognized(WalError::Unsupported(format!(
+                "commit {timestamp} uses a keyspace, an expiry or metadata"
+            ))));
+        }
         let key: K = decode_key(&write.key)?;
         let value = match &write.value {
             Some(value) => Some(Arc::new(decode_value(&write.key, value)?)),
@@ -210,6 +217,21 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         self.maps[shard].load(key, timestamp, value);
         Ok(())
     }
+}
+
+fn malformed_error(file: &Path, timestamp: Timestamp, malformed: &Malformed) -> Error {
+    let error = match malformed {
+        Malformed::UnknownKind(kind) => {
+            WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
+        }
+        Malformed::Shape(detail) => WalError::Corrupt {
+            file: file.to_owned(),
+            offset: 0,
+            detail: format!("the record of commit {timestamp} is malformed: {detail}"),
+            commits: Some((timestamp, timestamp)),
+        },
+    };
+    error.into()
 }
 
 /// Before anything is served: a checkpoint of every shard, and one manifest that names them all (L4).

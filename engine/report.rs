@@ -27,6 +27,18 @@ pub struct RecoveryReport {
     pub elapsed: Duration,
 }
 
+/// What a backup holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// It holds everything up to this commit, and nothing after it.
+    pub timestamp: Timestamp,
+    /// Its entries.
+    pub entries: u64,
+    /// Bytes of the files that hold them.
+    pub bytes: u64,
+}
+
 /// What a vacuum removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,7 +62,7 @@ impl std::ops::AddAssign<Swept> for VacuumReport {
 pub struct Stats {
     /// Commits since the engine was opened.
     pub commits: u64,
-    /// Transactions that were submitted over several shards.
+    /// Transactions that went through the coordinator; those whose shards were idle are committed in line.
     pub two_phase: u64,
     /// Commits refused for a conflict.
     pub conflicts: u64,
@@ -94,7 +106,10 @@ impl Stats {
     /// Jobs that are pinned, in line or waiting for log space, over all shards.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shards.iter().map(|shard| shard.queues.pinned + shard.queues.in_line + shard.queues.for_space).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.queues.pinned + shard.queues.in_line + shard.queues.for_space)
+            .sum()
     }
 
     /// Commits per sync of a log: how well group commit works. `None` before the first sync.

@@ -111,7 +111,8 @@ impl<K: Key, V: Value> Scan<K, V> {
                     _ => (false, true),
                 },
             };
-            let stored = if take_stored { nearest.and_then(|index| self.cursors[index].take(end)) } else { None };
+            let stored =
+                if take_stored { nearest.and_then(|index| self.cursors[index].take(end)) } else { None };
             if !take_own {
                 return stored.map(Ok);
             }
@@ -131,7 +132,8 @@ impl<K: Key, V: Value> Scan<K, V> {
         for cursor in &mut self.cursors {
             cursor.fill(end, self.timestamp);
         }
-        let keys = self.cursors.iter().enumerate().filter_map(|(index, cursor)| Some((cursor.peek(end)?, index)));
+        let keys =
+            self.cursors.iter().enumerate().filter_map(|(index, cursor)| Some((cursor.peek(end)?, index)));
         match end {
             End::Front => keys.min_by(|a, b| a.0.cmp(b.0)),
             End::Back => keys.max_by(|a, b| a.0.cmp(b.0)),
@@ -265,17 +267,28 @@ impl Prefix for str {
 mod tests {
     use super::*;
 
-    fn matches<T: Ord + ?Sized>(key: &T, bounds: &(Bound<T::Owned>, Bound<T::Owned>)) -> bool
+    fn matches<T>(key: &T, bounds: &(Bound<T::Owned>, Bound<T::Owned>)) -> bool
     where
-        T: ToOwned,
-        T::Owned: Ord,
+        T: ToOwned<Owned: Ord> + ?Sized,
     {
         bounds.contains(&key.to_owned())
     }
 
     #[test]
     fn a_prefix_holds_what_begins_with_it_and_nothing_else() {
-        let keys = ["", "a", "ab", "ab\u{10FFFF}", "abc", "ac", "\u{D7FF}", "\u{D7FF}x", "\u{E000}", "\u{10FFFF}", "\u{10FFFF}b"];
+        let keys = [
+            "",
+            "a",
+            "ab",
+            "ab\u{10FFFF}",
+            "abc",
+            "ac",
+            "\u{D7FF}",
+            "\u{D7FF}x",
+            "\u{E000}",
+            "\u{10FFFF}",
+            "\u{10FFFF}b",
+        ];
         for prefix in keys {
             let bounds = prefix.prefix_bounds();
             let byte_bounds = prefix.as_bytes().prefix_bounds();

@@ -58,10 +58,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     ///
     /// # Errors
     /// [`Error::Closed`].
-    pub fn get_many<'q, Q>(
-        &self,
-        keys: impl IntoIterator<Item = &'q Q>,
-    ) -> Result<Vec<Option<Arc<V>>>, Error>
+    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
         P: Partition<Q>,

@@ -1,7 +1,7 @@
 //! A read-write transaction.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use anabranch_wal::Timestamp;
 
 use crate::inner::{Failed, Inner};
 use crate::read_set::ReadSet;
+use crate::retry::GateSet;
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 use crate::write_set::WriteSet;
 use crate::{Error, Isolation};
@@ -144,10 +145,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         &mut self,
         key: K,
         change: impl FnOnce(Option<&V>) -> Option<V>,
-    ) -> Result<Option<Arc<V>>, Error>
-    where
-        K: Borrow<K>,
-    {
+    ) -> Result<Option<Arc<V>>, Error> {
         let old = self.get(&key)?;
         let new = change(old.as_deref()).map(Arc::new);
         if old.is_some() || new.is_some() {
@@ -243,6 +241,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
             Failed::Conflict(_) => Error::Conflict { attempts: 1 },
             Failed::Error(error) => error,
         })?;
+        // The coordinator answers when it has decided; a shard may still have to apply its part.
+        inner.acknowledged(Level::Applied, timestamp).await?;
         Ok(Ticket { timestamp, durable: inner.sequencer.reached(level, timestamp) })
     }
 
@@ -259,10 +259,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     }
 
     /// The gates of all keys touched so far, for a rerun.
-    pub(crate) fn gates(&self) -> BTreeSet<usize> {
-        let gates = &self.inner.gates;
-        let keys = self.reads.keys().chain(self.writes.keys());
-        keys.map(|key| gates.gate_of(key)).collect()
+    pub(crate) fn gates(&self) -> GateSet {
+        self.inner.gates.gates_of(self.reads.keys().chain(self.writes.keys()))
     }
 
     pub(crate) fn level(&self) -> Level {

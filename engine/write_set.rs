@@ -6,12 +6,18 @@ use std::sync::Arc;
 
 use anabranch_shard::{Bounds, holds_a_key};
 
+/// What a write took the place of.
+enum Replaced<V> {
+    Nothing,
+    Write(Option<Arc<V>>),
+}
+
 /// A transaction's writes, the last one of each key, and how to go back to a savepoint.
 pub(crate) struct WriteSet<K, V> {
     /// `None` removes.
     writes: BTreeMap<K, Option<Arc<V>>>,
     /// What each write since the first savepoint replaced.
-    undo: Vec<(K, Option<Option<Arc<V>>>)>,
+    undo: Vec<(K, Replaced<V>)>,
     /// Names, and where in `undo` they stand.
     savepoints: Vec<(String, usize)>,
 }
@@ -26,7 +32,7 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
             self.writes.insert(key, value);
         } else {
             let replaced = self.writes.insert(key.clone(), value);
-            self.undo.push((key, replaced));
+            self.undo.push((key, replaced.map_or(Replaced::Nothing, Replaced::Write)));
         }
     }
 
@@ -44,8 +50,8 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
 
     /// The writes within a range, in order.
     pub(crate) fn range(&self, bounds: &Bounds<K>) -> impl Iterator<Item = (K, Option<Arc<V>>)> {
-        let range = holds_a_key(bounds)
-            .then(|| self.writes.range((bounds.start_bound(), bounds.end_bound())));
+        let range =
+            holds_a_key(bounds).then(|| self.writes.range((bounds.start_bound(), bounds.end_bound())));
         range.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()))
     }
 
@@ -63,8 +69,8 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
         self.savepoints.truncate(index);
         for (key, replaced) in self.undo.drain(length..).rev() {
             match replaced {
-                Some(value) => self.writes.insert(key, value),
-                None => self.writes.remove(&key),
+                Replaced::Write(value) => self.writes.insert(key, value),
+                Replaced::Nothing => self.writes.remove(&key),
             };
         }
         true

@@ -5,16 +5,18 @@
 //! each shard.
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anabranch_shard::wal::{Fault, Health};
 use anabranch_shard::{Key, Shard, Value, Vote};
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
+use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::core::{Begin, CoordinatorCore};
 
@@ -26,6 +28,8 @@ pub(crate) struct CoordinatorActor<K: Key, V: Value> {
     pub(crate) shards: Arc<[Shard<K, V>]>,
     pub(crate) votes: UnboundedReceiver<Vote>,
     pub(crate) health: Arc<Health>,
+    /// Wakes the actor when the engine fails.
+    pub(crate) failed: Arc<Notify>,
     pub(crate) batch: usize,
     /// Those who wait until no transaction is in flight.
     pub(crate) idle: Vec<oneshot::Sender<()>>,
@@ -34,6 +38,9 @@ pub(crate) struct CoordinatorActor<K: Key, V: Value> {
 impl<K: Key, V: Value> CoordinatorActor<K, V> {
     async fn finish_batch(&mut self) {
         self.batch = 0;
+        if self.health.fault().is_some() {
+            self.core.abandon();
+        }
         for (shard, round) in self.core.take_rounds() {
             // A shard that is gone is a failed engine, which ends this actor as well. Waiting for room in its
             // mailbox is safe: a shard always drains it, and waits for nobody (A2).
@@ -56,6 +63,15 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
         Ok(args)
     }
 
+    async fn on_panic(
+        &mut self,
+        _: WeakActorRef<Self>,
+        panic: PanicError,
+    ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
+        self.health.fail(Fault::Panic(format!("the coordinator: {panic}").into()));
+        Ok(ControlFlow::Break(ActorStopReason::Panicked(panic)))
+    }
+
     async fn next(
         &mut self,
         _: WeakActorRef<Self>,
@@ -76,6 +92,7 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
                 biased;
                 // The core keeps a sender, so the channel does not close.
                 Some(vote) = self.votes.recv() => self.core.vote(vote),
+                () = self.failed.notified() => {}
                 signal = mailbox.recv() => {
                     self.batch += 1;
                     return Ok(signal);

@@ -4,12 +4,13 @@
 //! One coordinator sends to every shard in one order, so lines never form a cycle (DESIGN section 5).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use anabranch_shard::wal::{LogId, Timestamp};
 use anabranch_shard::{
     Decision, Part, Participants, Prepare, Reader, Reject, Round, Sequencer, TransactionId, Vote,
 };
-use anabranch_shard::wal::{LogId, Timestamp};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -25,6 +26,8 @@ pub struct Begin<K, V> {
     pub permit: OwnedSemaphorePermit,
 }
 
+type Outcome = Result<Timestamp, Reject>;
+
 /// All transactions between their first phase and their decision.
 pub struct CoordinatorCore<K, V> {
     sequencer: Arc<Sequencer>,
@@ -34,7 +37,7 @@ pub struct CoordinatorCore<K, V> {
     next: u64,
     in_flight: BTreeMap<TransactionId, InFlight>,
     rounds: Vec<Round<K, V>>,
-    replies: Vec<(oneshot::Sender<Result<Timestamp, Reject>>, Result<Timestamp, Reject>)>,
+    replies: Vec<(oneshot::Sender<Outcome>, Outcome)>,
 }
 
 struct InFlight {
@@ -70,11 +73,8 @@ impl<K, V> CoordinatorCore<K, V> {
         self.next += 1;
         let transaction = TransactionId(self.next);
         let written = |(_, part): &&(usize, Part<K, V>)| !part.is_read_only();
-        let participants: Participants = parts
-            .iter()
-            .filter(written)
-            .filter_map(|(shard, _)| self.logs.get(*shard).copied())
-            .collect();
+        let participants: Participants =
+            parts.iter().filter(written).filter_map(|(shard, _)| self.logs.get(*shard).copied()).collect();
         let in_flight = InFlight {
             shards: parts.iter().map(|(shard, _)| *shard).collect(),
             written: parts.iter().filter(written).count(),
@@ -94,12 +94,10 @@ impl<K, V> CoordinatorCore<K, V> {
     /// A vote has come. The last yes commits, the first no aborts; votes after that are of no interest.
     pub fn vote(&mut self, vote: Vote) {
         let Vote { transaction, outcome } = vote;
-        let Some(in_flight) = self.in_flight.get_mut(&transaction) else { return };
-        in_flight.votes_missing -= 1;
-        let last = in_flight.votes_missing == 0;
-        if last || outcome.is_err() {
-            let decided = self.in_flight.remove(&transaction);
-            let decided = decided.expect("it was found above");
+        let Entry::Occupied(mut in_flight) = self.in_flight.entry(transaction) else { return };
+        in_flight.get_mut().votes_missing -= 1;
+        if in_flight.get().votes_missing == 0 || outcome.is_err() {
+            let decided = in_flight.remove();
             // T1: nothing is left that can fail.
             let outcome = outcome.map(|()| self.sequencer.take(decided.written));
             let decision = match outcome {
@@ -129,6 +127,14 @@ impl<K, V> CoordinatorCore<K, V> {
         for (reply, outcome) in self.replies.drain(..) {
             let _ = reply.send(outcome);
         }
+    }
+
+    /// The engine has failed: votes that are missing will not come. Whoever waits is told that there will be no
+    /// answer (PROTOCOL U2).
+    pub fn abandon(&mut self) {
+        self.in_flight.clear();
+        self.replies.clear();
+        self.rounds.fill_with(empty_round);
     }
 
     /// How many transactions wait for votes.

@@ -6,7 +6,7 @@ use anabranch_shard::wal::{LogId, Timestamp};
 use anabranch_shard::{Gone, Key, Part, Reader, Reject, Sequencer, Shard, TWO_PHASE_IN_FLIGHT_MAX, Value};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::actor::{CoordinatorActor, WhenIdle};
 use crate::core::{Begin, CoordinatorCore};
@@ -31,9 +31,13 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     pub fn start(shards: Arc<[Shard<K, V>]>, sequencer: &Arc<Sequencer>) -> Self {
         let (votes, votes_received) = mpsc::unbounded_channel();
         let logs: Vec<LogId> = shards.iter().filter_map(|shard| Some(shard.log()?.id())).collect();
+        let failed = Arc::new(Notify::new());
+        let woken = Arc::clone(&failed);
+        sequencer.health().on_fault(move || woken.notify_one());
         let actor = CoordinatorActor {
             core: CoordinatorCore::new(Arc::clone(sequencer), logs, shards.len(), votes),
             health: Arc::clone(sequencer.health()),
+            failed,
             shards,
             votes: votes_received,
             batch: 0,

@@ -4,16 +4,18 @@
 //! the mailbox is always drained, also when the line is full: the decision that frees the line is behind (A2).
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 
 use anabranch_wal::Log;
+use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
-use kameo::Actor;
+use tokio::sync::Notify;
 
 use crate::messages::{Barrier, Commit, Round, Sweep, Update};
-use crate::turn::Turn;
+use crate::turn::{Pending, Turn};
 use crate::{Key, Value};
 
 /// A batch is ended after so many messages even if more have come.
@@ -22,6 +24,8 @@ const BATCH_MESSAGES_MAX: usize = 256;
 pub(crate) struct ShardActor<K: Key, V: Value> {
     pub(crate) turn: Arc<Turn<K, V>>,
     pub(crate) log: Option<Arc<Log>>,
+    /// Wakes the actor when the engine fails, so that nobody waits here for ever (PROTOCOL U2).
+    pub(crate) failed: Arc<Notify>,
     pub(crate) batch: usize,
 }
 
@@ -42,12 +46,20 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
             self.turn.finish_batch();
             self.batch = 0;
         }
-        let Some(log) = &self.log else { return Ok(mailbox.recv().await) };
+        let log = self.log.clone();
+        let space_changed = || async {
+            match &log {
+                Some(log) => log.space_changed().await,
+                None => pending().await,
+            }
+        };
         loop {
             tokio::select! {
                 biased;
                 signal = mailbox.recv() => return Ok(signal),
-                () = log.space_changed() => {
+                // Taking the turn of a failed engine drops what waits there.
+                () = self.failed.notified() => self.turn.finish_batch(),
+                () = space_changed() => {
                     self.turn.take(crate::core::ShardCore::space_changed);
                     self.turn.finish_batch();
                 }
@@ -56,19 +68,27 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
     }
 }
 
+/// A message on its way, counted until it was handled.
+pub(crate) struct Told<M, K, V> {
+    pub(crate) message: M,
+    pub(crate) pending: Pending<K, V>,
+}
+
 /// Messages are told, never asked, so an answer that nobody waits for can't stop the actor (A3).
 macro_rules! handle {
     ($message:ident $(<$($generic:ident),+>)? => $method:ident) => {
-        impl<K: Key, V: Value> Message<$message $(<$($generic),+>)?> for ShardActor<K, V> {
+        impl<K: Key, V: Value> Message<Told<$message $(<$($generic),+>)?, K, V>> for ShardActor<K, V> {
             type Reply = ();
 
             async fn handle(
                 &mut self,
-                message: $message $(<$($generic),+>)?,
+                told: Told<$message $(<$($generic),+>)?, K, V>,
                 _: &mut Context<Self, ()>,
             ) {
                 self.batch += 1;
+                let Told { message, pending } = told;
                 self.turn.take(|core| core.$method(message));
+                drop(pending);
             }
         }
     };

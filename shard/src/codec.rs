@@ -22,29 +22,32 @@ pub struct DecodeError {
     pub reason: String,
 }
 
-/// Appends a put, or a removal if there is no value. A panic of the type's `Serialize` is an error like any
-/// other it makes.
+/// Appends a put, or a removal if there is no value.
 pub fn encode_write<K: Key, V: Value>(
     writes: &mut EncodedWrites,
     key: &K,
     value: Option<&V>,
 ) -> Result<(), Reject> {
-    let encoded = catch_unwind(AssertUnwindSafe(|| match value {
+    let encoded = match value {
         Some(value) => writes.put(|bytes| encode(bytes, key), |bytes| encode(bytes, value)),
         None => writes.remove(|bytes| encode(bytes, key)),
-    }));
+    };
     match encoded {
-        Ok(Ok(())) if writes.fits() => Ok(()),
-        Ok(Ok(())) => Err(Reject::Encode("the writes of one commit take more than 1 GiB".into())),
-        Ok(Err(reason)) => Err(Reject::Encode(reason)),
-        Err(panic) => Err(Reject::Encode(format!("it panicked: {}", panic_message(&*panic)))),
+        Ok(()) if writes.fits() => Ok(()),
+        Ok(()) => Err(Reject::Encode("the writes of one commit take more than 1 GiB".into())),
+        Err(reason) => Err(Reject::Encode(reason)),
     }
 }
 
-/// Appends one key or value.
+/// Appends one key or value. A panic of its `Serialize` is caught.
 pub fn encode<T: serde::Serialize>(bytes: &mut Vec<u8>, content: &T) -> Result<(), String> {
-    rmp_serde::encode::write_named(bytes, content)
-        .map_err(|error| format!("{} can't be encoded: {error}", type_name::<T>()))
+    let name = type_name::<T>();
+    let encoded = catch_unwind(AssertUnwindSafe(|| rmp_serde::encode::write_named(bytes, content)));
+    match encoded {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{name} can't be encoded: {error}")),
+        Err(panic) => Err(format!("{name} can't be encoded: it panicked: {}", panic_message(&*panic))),
+    }
 }
 
 /// Decodes a key. All bytes must be used (RELIABILITY R7).

@@ -20,7 +20,7 @@ use crate::messages::{
     Barrier, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
 use crate::outbox::Outbox;
-use crate::part::Participants;
+use crate::part::{Part, Participants};
 use crate::pins::{Admission, Arrival, Footprint, Pins};
 use crate::readers::Readers;
 use crate::reject::{Reject, panic_message};
@@ -147,6 +147,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 space => self.enter(job, space),
             }
         }
+        if let Some(log) = &self.log {
+            log.withdraw();
+        }
     }
 
     /// Reclaims now what nobody can ask for.
@@ -199,6 +202,34 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.remembered.len()
     }
 
+    /// Makes ready a part of a transaction that is to be committed in line, with all its turns held: space is
+    /// reserved and the part is valid. `Ok(None)` if it would have to wait for anything (F1, F2).
+    pub(crate) fn ready(&self, part: &Part<K, V>, participants: usize) -> Result<Option<u64>, Reject> {
+        if !self.arrivals.is_empty() || (!self.pins.is_empty() && self.pins.conflicts(&part.footprint())) {
+            return Ok(None);
+        }
+        validate(&self.map, part, self.reclaimed)?;
+        let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) else { return Ok(Some(0)) };
+        let bytes = Log::reservation_bytes(&part.encoded, participants);
+        Ok(log.try_reserve(bytes).then_some(bytes))
+    }
+
+    /// Gives back what [`ShardCore::ready`] reserved.
+    pub(crate) fn not_needed(&self, reservation: u64) {
+        self.unreserve(reservation);
+    }
+
+    /// Applies a part that was made ready in the same turn.
+    pub(crate) fn apply_ready(
+        &mut self,
+        timestamp: Timestamp,
+        part: Part<K, V>,
+        participants: &[LogId],
+        reservation: u64,
+    ) {
+        self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
+    }
+
     fn arrive(&mut self, job: Job<K, V>) {
         if !self.arrivals.is_empty() {
             self.arrivals.push_back(job);
@@ -235,7 +266,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return self.turn_down(job, reject, reservation);
         }
         let one_phase = !matches!(job, Job::Prepare(_));
-        if one_phase && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
+        if one_phase
+            && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
         {
             return self.run(Admitted { job, reservation });
         }
@@ -326,7 +358,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if needed > reservation && !self.reserve_more(needed - reservation) {
             // It holds nothing while it waits (L1), so it runs again when there is space.
             self.unreserve(reservation);
-            return self.arrivals.push_back(Job::Update(update, needed));
+            self.arrivals.push_back(Job::Update(update, needed));
+            if self.arrivals.len() == 1 {
+                // Nobody waits for the log yet: ask it, so that it wakes us.
+                self.space_changed();
+            }
+            return;
         }
         let Update { key, reply, permit, .. } = update;
         let timestamp = self.sequencer.take(1);
@@ -337,8 +374,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 
     fn reserve_more(&self, bytes: u64) -> bool {
-        let granted = |log: &Arc<Log>| matches!(log.reserve(bytes), Reservation::Granted);
-        self.log.as_ref().is_none_or(granted)
+        self.log.as_ref().is_none_or(|log| log.try_reserve(bytes))
     }
 
     /// From here on nothing fails (T1).
@@ -381,7 +417,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             self.arrivals.retain(|job| !waiting(job));
             return self.space_changed();
         };
-        let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival) else {
+        let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival)
+        else {
             unreachable!("S3: a transaction's arrival is that of its part");
         };
         match timestamp {

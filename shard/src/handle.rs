@@ -6,9 +6,9 @@ use anabranch_wal::{Log, Timestamp};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use kameo::message::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::actor::ShardActor;
+use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, ShardCore};
 use crate::map::{ShardMap, Swept};
 use crate::messages::{Barrier, Change, Commit, Round, Sweep, Update, Updated};
@@ -41,10 +41,20 @@ pub struct Shard<K: Key, V: Value> {
     actor: ActorRef<ShardActor<K, V>>,
     permits: Arc<Semaphore>,
     log: Option<Arc<Log>>,
+    lends_turn: bool,
+}
+
+/// How a shard goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardOptions {
+    /// Whether it reclaims by itself.
+    pub sweeps: bool,
+    /// Whether callers may run their commits in its turn while it is idle.
+    pub lends_turn: bool,
 }
 
 impl<K: Key, V: Value> Shard<K, V> {
-    /// Starts the shard's actor on the current runtime. `sweeps` says whether it reclaims by itself.
+    /// Starts the shard's actor on the current runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -54,14 +64,17 @@ impl<K: Key, V: Value> Shard<K, V> {
         readers: Arc<Readers>,
         sequencer: Arc<Sequencer>,
         log: Option<Arc<Log>>,
-        sweeps: bool,
+        ShardOptions { sweeps, lends_turn }: ShardOptions,
     ) -> Self {
         let core = ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps);
+        let failed = Arc::new(Notify::new());
+        let woken = Arc::clone(&failed);
+        sequencer.health().on_fault(move || woken.notify_one());
         let turn = Arc::new(Turn::new(core, sequencer));
-        let actor = ShardActor { turn: Arc::clone(&turn), log: log.clone(), batch: 0 };
+        let actor = ShardActor { turn: Arc::clone(&turn), log: log.clone(), failed, batch: 0 };
         let actor = ShardActor::spawn_with_mailbox(actor, mailbox::bounded(MAILBOX_MESSAGES_MAX));
         let permits = Arc::new(Semaphore::new(COMMITS_IN_FLIGHT_MAX));
-        Self { map, turn, actor, permits, log }
+        Self { map, turn, actor, permits, log, lends_turn }
     }
 
     /// The map, for readers.
@@ -85,7 +98,10 @@ impl<K: Key, V: Value> Shard<K, V> {
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();
-        self.tell(Commit { part, reply, reader, permit }).await?;
+        let commit = Commit { part, reply, reader, permit };
+        if let Err(commit) = self.lend(commit, ShardCore::commit) {
+            self.tell(commit).await?;
+        }
         outcome.await.map_err(|_| Gone)
     }
 
@@ -93,7 +109,10 @@ impl<K: Key, V: Value> Shard<K, V> {
     pub async fn update(&self, key: K, change: Change<V>) -> Result<Result<Updated<V>, Reject>, Gone> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();
-        self.tell(Update { key, change, reply, permit }).await?;
+        let update = Update { key, change, reply, permit };
+        if let Err(update) = self.lend(update, ShardCore::update) {
+            self.tell(update).await?;
+        }
         outcome.await.map_err(|_| Gone)
     }
 
@@ -134,9 +153,19 @@ impl<K: Key, V: Value> Shard<K, V> {
 
     async fn tell<M: Send + 'static>(&self, message: M) -> Result<(), Gone>
     where
-        ShardActor<K, V>: Message<M>,
+        ShardActor<K, V>: Message<Told<M, K, V>>,
     {
-        self.actor.tell(message).send().await.map_err(|_| Gone)
+        let told = Told { message, pending: self.turn.pending() };
+        self.actor.tell(told).send().await.map_err(|_| Gone)
+    }
+
+    /// Runs something in line if the shard lends its turn.
+    fn lend<W>(&self, work: W, run: impl FnOnce(&mut ShardCore<K, V>, W)) -> Result<(), W> {
+        if self.lends_turn { self.turn.lend(work, run) } else { Err(work) }
+    }
+
+    pub(crate) fn turn(&self) -> Option<&Turn<K, V>> {
+        self.lends_turn.then_some(&*self.turn)
     }
 
     /// Ends the actor once it has handled everything sent before.

@@ -19,6 +19,7 @@ mod codec;
 mod core;
 mod handle;
 mod index;
+mod inline;
 mod key;
 mod map;
 mod messages;
@@ -35,7 +36,8 @@ mod watermark;
 
 pub use codec::{DecodeError, decode_key, decode_value, encode, encode_write};
 pub use core::{Queues, ShardCore, runs_a_change};
-pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, TWO_PHASE_IN_FLIGHT_MAX};
+pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_FLIGHT_MAX};
+pub use inline::{Inline, commit_inline};
 pub use key::{Key, Value};
 pub use map::{Page, ShardMap, Swept};
 pub use messages::{

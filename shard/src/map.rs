@@ -84,7 +84,13 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// Up to `limit` keys within `bounds`, and those of them that are live at `timestamp`. The caller is
     /// registered as a reader at or below it.
-    pub fn page(&self, bounds: &Bounds<K>, from_back: bool, limit: usize, timestamp: Timestamp) -> Page<K, V> {
+    pub fn page(
+        &self,
+        bounds: &Bounds<K>,
+        from_back: bool,
+        limit: usize,
+        timestamp: Timestamp,
+    ) -> Page<K, V> {
         let mut keys = self.index.page(bounds, from_back, limit);
         let resume_after = if keys.len() == limit { keys.last().cloned() } else { None };
         let entries = keys.drain(..).filter_map(|key| {
@@ -170,7 +176,9 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         let before = garbage.len();
         let mut dead = Vec::new();
         for _ in 0..limit.min(remembered.len()) {
-            let Some((_, key)) = remembered.pop_front_if(|(timestamp, _)| *timestamp <= horizon) else { break };
+            let Some((_, key)) = remembered.pop_front_if(|(timestamp, _)| *timestamp <= horizon) else {
+                break;
+            };
             let Some(mut chain) = self.entries.get_mut(&key) else { continue };
             chain.trim(horizon, garbage);
             if chain.is_dead(horizon) {

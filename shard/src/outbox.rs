@@ -13,12 +13,16 @@ use crate::messages::{TransactionId, Updated, Vote};
 use crate::reject::Reject;
 use crate::sequencer::{AppliedPart, Sequencer};
 
+type Outcome<T> = Result<T, Reject>;
+/// An answer, and who waits for it.
+type Reply<T> = (oneshot::Sender<Outcome<T>>, Outcome<T>);
+
 /// Replies and reports of one batch.
 pub struct Outbox<V> {
     applied: Vec<AppliedPart>,
     votes: Vec<(UnboundedSender<Vote>, Vote)>,
-    commits: Vec<(oneshot::Sender<Result<Timestamp, Reject>>, Result<Timestamp, Reject>)>,
-    updates: Vec<(oneshot::Sender<Result<Updated<V>, Reject>>, Result<Updated<V>, Reject>)>,
+    commits: Vec<Reply<Timestamp>>,
+    updates: Vec<Reply<Updated<V>>>,
     swept: Vec<(oneshot::Sender<Swept>, Swept)>,
     barriers: Vec<oneshot::Sender<()>>,
     /// Values that nobody can ask for; dropping them runs a user's code.

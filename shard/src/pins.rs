@@ -75,6 +75,7 @@ impl<K: Clone + Ord> Pins<K> {
     }
 
     /// How many entries there are, pinned and waiting.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -90,6 +91,7 @@ impl<K: Clone + Ord> Pins<K> {
     }
 
     /// Whether this entry is pinned (or in line); `None` if there is no such entry.
+    #[cfg(test)]
     pub(crate) fn is_pinned(&self, arrival: Arrival) -> Option<bool> {
         self.entries.get(&arrival).map(Entry::is_pinned)
     }

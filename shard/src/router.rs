@@ -31,6 +31,7 @@ impl<Q: ?Sized> Partition<Q> for HashPartition {
 /// The hash and the partitioner of one engine.
 #[derive(Clone, Debug)]
 pub struct Router<P> {
+    seed: u64,
     hash: FixedState,
     partition: P,
     shards: usize,
@@ -43,7 +44,7 @@ impl<P> Router<P> {
     /// Routes to so many shards.
     #[must_use]
     pub fn new(seed: u64, partition: P, shards: usize) -> Self {
-        Self { hash: FixedState::with_seed(seed), partition, shards }
+        Self { seed, hash: FixedState::with_seed(seed), partition, shards }
     }
 
     /// The shard of `key`.
@@ -61,6 +62,12 @@ impl<P> Router<P> {
         let shard = self.partition.shard(key, self.hash.hash_one(key), self.shards);
         assert!(shard < self.shards, "the partitioner named shard {shard} of {}", self.shards);
         shard
+    }
+
+    /// The seed of the hash.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How many shards there are.

@@ -65,7 +65,7 @@ pub struct AppliedPart {
 impl Sequencer {
     /// Begins after `recovered`, the last commit that is there. Without a log, `durable` is `applied`.
     #[must_use]
-    pub fn new(recovered: Timestamp, log: Option<Arc<SyncControl>>, health: Arc<Health>) -> Arc<Self> {
+    pub fn new(recovered: Timestamp, log: Option<Arc<SyncControl>>, health: &Arc<Health>) -> Arc<Self> {
         let limit = match log.as_ref().map(|log| log.policy()) {
             Some(SyncPolicy::Lazy(conditions)) => conditions.bytes,
             _ => None,
@@ -80,7 +80,7 @@ impl Sequencer {
             synced: watermark(),
             written: AtomicU64::new(recovered.0),
             log,
-            health: Arc::clone(&health),
+            health: Arc::clone(health),
         });
         let woken = Arc::downgrade(&sequencer);
         health.on_fault(move || {
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     fn memory() -> Arc<Sequencer> {
-        Sequencer::new(Timestamp::ZERO, None, Arc::default())
+        Sequencer::new(Timestamp::ZERO, None, &Arc::default())
     }
 
     fn part(timestamp: Timestamp) -> AppliedPart {

@@ -1,10 +1,12 @@
-//! The turn: who holds it is the shard's one writer.
+//! The turn: who holds it is the shard's one writer. Mostly that is the actor; an idle shard lends its turn to
+//! whoever has a commit for it, who then runs it without a message and without waking anybody.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anabranch_wal::{Fault, Health};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::core::ShardCore;
 use crate::reject::panic_message;
@@ -15,11 +17,47 @@ use crate::{Key, Value};
 pub(crate) struct Turn<K, V> {
     core: Mutex<ShardCore<K, V>>,
     sequencer: Arc<Sequencer>,
+    /// Messages sent to the actor and not handled yet.
+    pending: AtomicUsize,
+}
+
+/// Counts a message from before it is sent until it was handled, or dropped on the way.
+pub(crate) struct Pending<K, V>(Arc<Turn<K, V>>);
+
+impl<K, V> Drop for Pending<K, V> {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
-        Self { core: Mutex::new(core), sequencer }
+        Self { core: Mutex::new(core), sequencer, pending: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn pending(self: &Arc<Self>) -> Pending<K, V> {
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        Pending(Arc::clone(self))
+    }
+
+    /// The turn, if it is free and no message waits: whoever runs something now overtakes nobody (F1).
+    pub(crate) fn try_hold(&self) -> Option<MutexGuard<'_, ShardCore<K, V>>> {
+        let core = self.core.try_lock()?;
+        let idle = self.pending.load(Ordering::SeqCst) == 0 && self.health().fault().is_none();
+        idle.then_some(core)
+    }
+
+    /// Runs a whole batch in a turn that is free, or gives the work back.
+    pub(crate) fn lend<W>(&self, work: W, run: impl FnOnce(&mut ShardCore<K, V>, W)) -> Result<(), W> {
+        let Some(core) = self.try_hold() else { return Err(work) };
+        let outbox = self.guarded(core, |core| {
+            run(core, work);
+            core.finish_batch()
+        });
+        if let Some(outbox) = outbox {
+            self.deliver(outbox);
+        }
+        Ok(())
     }
 
     fn health(&self) -> &Arc<Health> {
@@ -35,10 +73,18 @@ impl<K: Key, V: Value> Turn<K, V> {
             core.abandon();
             return None;
         }
+        self.guarded(core, work)
+    }
+
+    fn guarded<T>(
+        &self,
+        mut core: MutexGuard<'_, ShardCore<K, V>>,
+        work: impl FnOnce(&mut ShardCore<K, V>) -> T,
+    ) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(|| work(&mut core))) {
             Ok(done) => Some(done),
             Err(panic) => {
-                self.health().fail(Fault::Panic(panic_message(&*panic).into()));
+                self.poison(&*panic);
                 core.abandon();
                 None
             }
@@ -52,11 +98,15 @@ impl<K: Key, V: Value> Turn<K, V> {
         }
     }
 
-    fn deliver(&self, outbox: crate::outbox::Outbox<V>) {
+    pub(crate) fn poison(&self, panic: &(dyn std::any::Any + Send)) {
+        self.health().fail(Fault::Panic(panic_message(panic).into()));
+    }
+
+    pub(crate) fn deliver(&self, outbox: crate::outbox::Outbox<V>) {
         let delivered = catch_unwind(AssertUnwindSafe(|| outbox.deliver(&self.sequencer)));
         if let Err(panic) = delivered {
             // Only dropping old values runs a user's code here, after everything was delivered.
-            self.health().fail(Fault::Panic(panic_message(&*panic).into()));
+            self.poison(&*panic);
         }
     }
 

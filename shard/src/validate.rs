@@ -26,8 +26,7 @@ pub(crate) fn validate<K: Key, V: Value>(
         Validation::Writes(_) => &part.writes,
         _ => &part.reads,
     };
-    let newer_key =
-        keys.iter().find_map(|key| map.newest_timestamp(key).filter(|newest| *newest > read_at));
+    let newer_key = keys.iter().find_map(|key| map.newest_timestamp(key).filter(|newest| *newest > read_at));
     let newer = newer_key.or_else(|| {
         let mut ranges = part.ranges.iter();
         ranges.find_map(|bounds| map.newer_in(bounds, read_at))

@@ -11,6 +11,7 @@ use crate::checksum::{check, crc, put_table, table_bytes};
 use crate::disk::{Disk, DiskFile, OpenMode, read_at, write_all_at};
 use crate::manifest::CheckpointEntry;
 use crate::record::{EncodedWrites, Malformed, Write};
+use crate::recovery::RecoveredCheckpoint;
 use crate::segment::FORMAT_VERSION;
 use crate::{DatabaseId, FileNumber, LogId, Timestamp, WalError};
 
@@ -259,15 +260,10 @@ pub struct CheckpointReader {
 
 impl CheckpointReader {
     /// Opens a checkpoint's file and checks that it is the one that the manifest means.
-    pub async fn open(
-        disk: &dyn Disk,
-        path: &Path,
-        log: LogId,
-        entry: &CheckpointEntry,
-    ) -> Result<Self, WalError> {
+    pub async fn open(disk: &dyn Disk, checkpoint: &RecoveredCheckpoint) -> Result<Self, WalError> {
+        let RecoveredCheckpoint { id, entry, path } = checkpoint;
         let reader = Self::open_any(disk, path).await?;
-        let id = reader.id;
-        if id.log != log || id.file != entry.file || id.timestamp != entry.timestamp {
+        if reader.id != *id {
             return Err(WalError::corrupt(path, 0, "this is not the checkpoint that the manifest names"));
         }
         if reader.file_bytes != entry.bytes {
@@ -279,15 +275,12 @@ impl CheckpointReader {
 
     /// Opens any checkpoint's file and checks its header.
     pub async fn open_any(disk: &dyn Disk, path: &Path) -> Result<Self, WalError> {
-        let file = disk
-            .open(path, OpenMode::Read)
-            .await
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    WalError::corrupt(path, 0, "the manifest names this checkpoint, and it is missing")
-                }
-                _ => WalError::io("opening", path, error),
-            })?;
+        let file = disk.open(path, OpenMode::Read).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                WalError::corrupt(path, 0, "the manifest names this checkpoint, and it is missing")
+            }
+            _ => WalError::io("opening", path, error),
+        })?;
         let file_bytes = file.len().await.map_err(|error| WalError::io("reading", path, error))?;
         let header = read_at(&*file, path, 0, FILE_HEADER_BYTES).await?;
         let id = parse_file_header(path, &header)?;
@@ -304,8 +297,8 @@ impl CheckpointReader {
     /// The entries of the next block, or `None` after the footer. A file that ends without one is damaged.
     pub async fn next_block(&mut self) -> Result<Option<Vec<CheckpointedEntry>>, WalError> {
         let header = read_at(&*self.file, &self.path, self.offset, BLOCK_HEADER_BYTES).await?;
-        let header = BlockHeader::parse(&header)
-            .ok_or_else(|| self.damaged(0, "there is no intact block header"))?;
+        let header =
+            BlockHeader::parse(&header).ok_or_else(|| self.damaged(0, "there is no intact block header"))?;
         let table_start = self.offset + BLOCK_HEADER_BYTES as u64;
         let body_bytes = table_bytes(header.payload_bytes) + header.payload_bytes;
         // The length is checked against the file before anything is allocated for it.
@@ -325,7 +318,7 @@ impl CheckpointReader {
         })?;
         let entries = match header.kind {
             KIND_ENTRIES => self.decode_entries(header.entries, payload).map(Some),
-            KIND_FOOTER => self.check_footer(payload).map(|()| None),
+            KIND_FOOTER => self.check_footer(payload, table_start + body_bytes as u64).map(|()| None),
             kind => {
                 let (file, offset) = (self.path.clone(), self.offset);
                 Err(WalError::UnknownKind { file, offset, kind })
@@ -336,16 +329,12 @@ impl CheckpointReader {
         Ok(entries)
     }
 
-    fn decode_entries(
-        &mut self,
-        count: u32,
-        mut payload: Bytes,
-    ) -> Result<Vec<CheckpointedEntry>, WalError> {
+    fn decode_entries(&mut self, count: u32, mut payload: Bytes) -> Result<Vec<CheckpointedEntry>, WalError> {
         if payload.len() < 8 * count as usize {
             return Err(self.damaged(0, "a block holds fewer entries than it says"));
         }
         let mut timestamps = payload.split_to(8 * count as usize);
-        let mut entries = Vec::with_capacity(count as usize);
+        let mut entries = Vec::with_capacity((count as usize).min(payload.len()));
         for _ in 0..count {
             let write = Write::take(&mut payload).map_err(|malformed| match malformed {
                 Malformed::UnknownKind(kind) => {
@@ -353,16 +342,23 @@ impl CheckpointReader {
                 }
                 Malformed::Shape(detail) => self.damaged(0, detail),
             })?;
+            if write.value.is_none() {
+                return Err(self.damaged(0, "a checkpoint holds a removal"));
+            }
             entries.push((Timestamp(timestamps.get_u64_le()), write));
+        }
+        if !payload.is_empty() {
+            return Err(self.damaged(0, "bytes follow a block's last entry"));
         }
         self.entries += u64::from(count);
         Ok(entries)
     }
 
-    fn check_footer(&self, mut payload: Bytes) -> Result<(), WalError> {
+    fn check_footer(&self, mut payload: Bytes, end: u64) -> Result<(), WalError> {
         if payload.len() != 16
             || payload.get_u64_le() != self.entries
             || payload.get_u64_le() != self.blocks
+            || end != self.file_bytes
         {
             return Err(self.damaged(0, "the footer does not count what the file holds"));
         }

@@ -72,6 +72,9 @@ pub enum WalError {
         /// The kind found.
         kind: u8,
     },
+    /// Something intact that this program does not know how to read.
+    #[error("{0}; it was written by a newer version of anabranch")]
+    Unsupported(String),
     /// The directory holds files, but no database of ours.
     #[error(
         "{} holds other files ({example}) and no anabranch database; give a missing or an empty directory",

@@ -80,7 +80,19 @@ impl Flusher {
     ) -> Self {
         let (active, recycled, output) = (None, Taken::default(), Vec::new());
         let unsynced = Unsynced::default();
-        Self { ring, control, health, progressed, database, incarnation, end, active, recycled, output, unsynced }
+        Self {
+            ring,
+            control,
+            health,
+            progressed,
+            database,
+            incarnation,
+            end,
+            active,
+            recycled,
+            output,
+            unsynced,
+        }
     }
 
     fn log(&self) -> &Log {
@@ -93,7 +105,7 @@ impl Flusher {
         // The highest commit of this log that is synced.
         let mut synced = Timestamp::ZERO;
         while self.health.fault().is_none() {
-            let promise_is_due = synced > self.control.promised();
+            let promise_is_due = synced.min(self.control.synced()) > self.control.promised();
             let log = Arc::clone(&self.ring.log);
             tokio::select! {
                 biased;
@@ -151,6 +163,7 @@ impl Flusher {
         // A full segment was synced when it was sealed, so only the active one can be dirty.
         if let Some(active) = &self.active {
             sync_file(&active.file, &self.control).await?;
+            self.ring.active_synced();
         }
         let done = std::mem::take(&mut self.unsynced);
         self.ring.set_durable_lsn(self.end.lsn);
@@ -274,12 +287,12 @@ impl Flusher {
 
     /// Writes promises alone, if there is room to spare, and syncs them.
     async fn write_watermark(&mut self) -> Result<(), WalError> {
-        let promised = self.control.synced();
-        if self.active.is_none() || !self.log().take_spare_room(SECTOR_BYTES as u64) {
-            // Nothing can be promised here; another log, or the manifest on close, will.
-            self.control.set_promised(promised);
+        if !self.log().take_spare_room(SECTOR_BYTES as u64) {
+            // No room to promise anything here: another log will, or the manifest on close.
+            self.control.set_promised(self.control.synced());
             return Ok(());
         }
+        self.room_in_active()?;
         let charged = self.write_batch(BatchKind::Watermark, Part::NONE, &[]).await?;
         self.log().add_room(SECTOR_BYTES as u64 - charged);
         self.sync().await.map(|_| ())

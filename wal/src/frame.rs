@@ -29,6 +29,8 @@ pub enum BatchKind {
     Seal,
     /// Nothing but promises, written when a log falls idle.
     Watermark,
+    /// Something that a newer version may know.
+    Unknown(u8),
 }
 
 impl BatchKind {
@@ -37,15 +39,16 @@ impl BatchKind {
             Self::Data => 1,
             Self::Seal => 2,
             Self::Watermark => 3,
+            Self::Unknown(code) => code,
         }
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
+    const fn from_code(code: u8) -> Self {
         match code {
-            1 => Some(Self::Data),
-            2 => Some(Self::Seal),
-            3 => Some(Self::Watermark),
-            _ => None,
+            1 => Self::Data,
+            2 => Self::Seal,
+            3 => Self::Watermark,
+            unknown => Self::Unknown(unknown),
         }
     }
 }
@@ -126,7 +129,7 @@ impl BatchHeader {
         }
         let database = DatabaseId(fields.get_u64_le());
         let log = LogId(fields.get_u32_le());
-        let kind = BatchKind::from_code(fields.get_u8())?;
+        let kind = BatchKind::from_code(fields.get_u8());
         fields.advance(3);
         let parsed = Self {
             kind,
@@ -196,8 +199,8 @@ pub(crate) fn put_batch(buffer: &mut Vec<u8>, mut header: BatchHeader, payload: 
 pub(crate) enum Found {
     /// An intact batch.
     Batch { header: BatchHeader, header_crc: u32, payload: Bytes },
-    /// An intact header, with a payload that does not match it. `offset` is relative to the batch.
-    Damaged { header: BatchHeader, offset: usize },
+    /// An intact header, with a payload that does not match it.
+    Damaged,
     /// No intact header.
     Nothing,
 }
@@ -211,19 +214,20 @@ pub(crate) fn read_batch(segment: &Bytes, offset: usize) -> Found {
     let table_start = offset + BATCH_HEADER_BYTES;
     let payload_start = table_start + table_bytes(payload_bytes);
     let Some(table) = segment.get(table_start..payload_start) else {
-        return Found::Damaged { header, offset: BATCH_HEADER_BYTES };
+        return Found::Damaged;
     };
     if crc(table) != header.table_crc || payload_start + payload_bytes > segment.len() {
-        return Found::Damaged { header, offset: BATCH_HEADER_BYTES };
+        return Found::Damaged;
     }
     // R5: only seals and watermarks may be empty.
-    if (header.kind == BatchKind::Data) == (payload_bytes == 0) {
-        return Found::Damaged { header, offset: 0 };
+    let may_be_empty = header.kind != BatchKind::Data;
+    if header.kind.code() == 0 || (payload_bytes == 0 && !may_be_empty) {
+        return Found::Damaged;
     }
     let payload = segment.slice(payload_start..payload_start + payload_bytes);
     match crate::checksum::check(table, &payload) {
         Ok(()) => Found::Batch { header, header_crc, payload },
-        Err(at) => Found::Damaged { offset: payload_start - offset + at, header },
+        Err(_) => Found::Damaged,
     }
 }
 
@@ -264,7 +268,7 @@ mod tests {
         let mut long = header(BatchKind::Data);
         long.payload_bytes = u32::MAX;
         long.put(&mut bytes);
-        assert!(matches!(read_batch(&Bytes::from(bytes), 0), Found::Damaged { .. }));
+        assert!(matches!(read_batch(&Bytes::from(bytes), 0), Found::Damaged));
     }
 
     proptest! {

@@ -16,6 +16,7 @@
 //! - L1 Space is reserved before a timestamp is taken, in order of arrival.
 //! - L5 Nothing of an incarnation is written before the manifest that names it is synced.
 
+mod backup;
 mod checkpoint;
 mod checksum;
 pub mod disk;
@@ -36,6 +37,7 @@ mod stats;
 mod sync;
 mod wal;
 
+pub use backup::Backup;
 pub use checkpoint::{CheckpointId, CheckpointReader, CheckpointWriter, CheckpointedEntry};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use env::{Env, SystemEnv};
@@ -46,7 +48,7 @@ pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
-pub use recovery::{RecoveredLog, RecoverySummary};
+pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
 pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{FORMAT_VERSION, SegmentHeader};
 pub use stats::WalStats;

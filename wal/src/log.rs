@@ -111,6 +111,21 @@ impl Log {
         Reservation::Wait
     }
 
+    /// Reserves more space for what is already under way, if there is some. It changes nothing for who waits.
+    pub fn try_reserve(&self, bytes: u64) -> bool {
+        let mut state = self.state.lock();
+        let granted = state.reserved + bytes <= state.room;
+        if granted {
+            state.reserved += bytes;
+        }
+        granted
+    }
+
+    /// Nobody waits for space any more.
+    pub fn withdraw(&self) {
+        self.state.lock().wanted = None;
+    }
+
     /// Gives back the reservation of a commit that came to nothing.
     pub fn unreserve(&self, bytes: u64) {
         let mut state = self.state.lock();
@@ -246,8 +261,12 @@ impl Log {
 
     /// Tells the shard that waits for space that there will be none.
     pub(crate) fn refuse(&self, refusal: WalError) {
-        self.state.lock().refusal = Some(refusal);
-        self.space.notify_one();
+        let mut state = self.state.lock();
+        if state.wanted.is_some() {
+            state.refusal = Some(refusal);
+            drop(state);
+            self.space.notify_one();
+        }
     }
 }
 

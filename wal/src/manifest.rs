@@ -20,8 +20,8 @@ pub const LOGS_MAX: usize = 512;
 /// With more fences than this, an open writes checkpoints before it serves, so that they can be dropped (L5).
 pub(crate) const FENCES_MAX: usize = 256;
 
-// A log entry takes at most 120 bytes and a fence at most 60, field names included.
-const _: () = assert!(LOGS_MAX * 120 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
+// A log entry takes at most 150 bytes and a fence at most 60, field names included.
+const _: () = assert!(LOGS_MAX * 150 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
 
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct LogEntry {
     pub first_segment: SegmentNumber,
     /// Promise: the log was synced up to this batch when this was written (R3).
     pub durable_lsn: Lsn,
+    /// So many segment files it had at the least. None is ever removed.
+    pub files: u32,
 }
 
 /// A published checkpoint.
@@ -91,6 +93,23 @@ impl Manifest {
             .map_or(Timestamp::MAX, |fence| fence.cut)
     }
 
+    /// Whether the numbers make sense.
+    fn check(&self) -> Result<(), &'static str> {
+        let mut ids: Vec<_> = self.logs.iter().map(|log| log.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if self.logs.is_empty() || self.logs.len() > LOGS_MAX || ids.len() != self.logs.len() {
+            return Err("the manifest names no logs, too many, or one twice");
+        }
+        if ids.last().is_some_and(|last| *last >= self.next_log) {
+            return Err("the manifest names a log that was not begun");
+        }
+        if self.logs.iter().any(|log| log.first_segment == SegmentNumber(0)) {
+            return Err("the manifest names segment 0");
+        }
+        Ok(())
+    }
+
     /// The timestamp up to which log `log` is covered by its checkpoint.
     #[must_use]
     pub fn checkpointed(&self, log: LogId) -> Timestamp {
@@ -113,8 +132,17 @@ pub(crate) struct ManifestFile {
 
 /// What stands in a slot.
 enum Slot {
-    Valid { sequence: u64, manifest: Manifest },
-    Unknown { format: u32 },
+    Valid {
+        sequence: u64,
+        manifest: Manifest,
+    },
+    Unknown {
+        format: u32,
+    },
+    /// Intact by its checksum, but not a manifest that makes sense.
+    Malformed {
+        reason: String,
+    },
     Invalid,
 }
 
@@ -138,7 +166,7 @@ impl ManifestFile {
             Ok(file)
         };
         let file = created.await.map_err(|error| WalError::io("creating", &path, error))?;
-        let mut created = Self { path, file, sequence: 0, current: manifest.clone() };
+        let mut created = Self { path, file, sequence: 1, current: manifest.clone() };
         created.write(manifest).await?;
         Ok(created)
     }
@@ -166,10 +194,24 @@ impl ManifestFile {
                         supported: FORMAT_VERSION,
                     });
                 }
+                Slot::Malformed { reason } => {
+                    return Err(WalError::corrupt(&path, slot * SLOT_BYTES as u64, reason));
+                }
                 Slot::Invalid => {}
             }
         }
         Ok(newest.map(|(sequence, current)| Self { path, file, sequence, current }))
+    }
+
+    /// Whether the file is what a crash while creating a database leaves: zeros, and at most the first slot
+    /// begun, once all zeros were written. Anything else is not ours to overwrite.
+    pub(crate) async fn is_unfinished(disk: &dyn Disk, directory: &Path) -> Result<bool, WalError> {
+        let path = Self::path(directory);
+        let file =
+            disk.open(&path, OpenMode::Read).await.map_err(|error| WalError::io("opening", &path, error))?;
+        let bytes = read_at(&*file, &path, 0, 2 * SLOT_BYTES + 1).await?;
+        let zeros_from = if bytes.len() == 2 * SLOT_BYTES { SLOT_BYTES } else { 0 };
+        Ok(bytes.len() <= 2 * SLOT_BYTES && bytes[zeros_from..].iter().all(|byte| *byte == 0))
     }
 
     pub(crate) fn current(&self) -> &Manifest {
@@ -177,7 +219,9 @@ impl ManifestFile {
     }
 
     /// Writes the current content to its own slot again and syncs it: what was read may have stood in the page
-    /// cache only (R13), and the next write goes to the other slot.
+    /// cache only (R13), and the next write goes to the other slot. Should the slot's bytes be on disk already,
+    /// then writing them over themselves leaves them as they are, also when power fails meanwhile: a disk that
+    /// garbles what it overwrites with the same bytes is not survived.
     pub(crate) async fn rewrite(&mut self) -> Result<(), WalError> {
         self.put(self.sequence, self.current.clone()).await
     }
@@ -242,9 +286,14 @@ fn parse_slot(slot: &[u8]) -> Slot {
     if format != FORMAT_VERSION {
         return Slot::Unknown { format };
     }
-    match rmp_serde::from_slice(content) {
-        Ok(manifest) => Slot::Valid { sequence, manifest },
-        Err(_) => Slot::Invalid,
+    let mut rest = content;
+    match Manifest::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)) {
+        Ok(manifest) if rest.is_empty() => match manifest.check() {
+            Ok(()) => Slot::Valid { sequence, manifest },
+            Err(reason) => Slot::Malformed { reason: reason.to_owned() },
+        },
+        Ok(_) => Slot::Malformed { reason: "bytes follow the manifest".into() },
+        Err(error) => Slot::Malformed { reason: error.to_string() },
     }
 }
 
@@ -261,7 +310,7 @@ mod tests {
             hash_seed: max,
             logs: (0..logs)
                 .map(|id| LogEntry {
-                    id: LogId(id | 1 << 31),
+                    id: LogId(u32::MAX - 1 - id),
                     checkpoint: Some(CheckpointEntry {
                         file: FileNumber(max),
                         timestamp: Timestamp(max),
@@ -270,6 +319,7 @@ mod tests {
                     }),
                     first_segment: SegmentNumber(max),
                     durable_lsn: Lsn(max),
+                    files: u32::MAX,
                 })
                 .collect(),
             next_log: LogId(u32::MAX),

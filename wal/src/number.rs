@@ -11,10 +11,17 @@ macro_rules! number {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The number that follows this one.
+            /// The number that follows this one. It saturates: a hostile file may hold any number, and a
+            /// count of commits does not come near.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
+            }
+
+            /// The number before this one; zero stays.
+            #[must_use]
+            pub const fn previous(self) -> Self {
+                Self(self.0.saturating_sub(1))
             }
         }
 
@@ -61,10 +68,4 @@ impl Timestamp {
     pub const ZERO: Self = Self(0);
     /// After every commit: the floor of a log that holds nothing back.
     pub const MAX: Self = Self(u64::MAX);
-
-    /// The timestamp before this one; [`Timestamp::ZERO`] stays.
-    #[must_use]
-    pub const fn previous(self) -> Self {
-        Self(self.0.saturating_sub(1))
-    }
 }

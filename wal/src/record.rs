@@ -175,6 +175,9 @@ impl Record {
         if length < HEADER_BYTES - 4 {
             return Err(Malformed::Shape("a record shorter than its header"));
         }
+        if length > RECORD_BYTES_MAX + (64 << 10) {
+            return Err(Malformed::Shape("a record longer than any is written"));
+        }
         if stream.len() < 4 + length {
             return Ok(None);
         }
@@ -182,8 +185,11 @@ impl Record {
         let mut record = stream.split_to(length);
         let kind = record.try_get_u8()?;
         let flags = record.try_get_u8()?;
-        if kind != KIND_COMMIT || flags != 0 {
+        if kind != KIND_COMMIT {
             return Err(Malformed::UnknownKind(kind));
+        }
+        if flags != 0 {
+            return Err(Malformed::UnknownKind(flags));
         }
         let timestamp = Timestamp(record.try_get_u64_le()?);
         let participants = record.try_get_u16_le()?;
@@ -219,20 +225,18 @@ impl Write {
     /// Takes the next write off the front of `bytes`.
     pub(crate) fn take(bytes: &mut Bytes) -> Result<Self, Malformed> {
         let operation = bytes.try_get_u8()?;
+        if !matches!(operation, OPERATION_PUT | OPERATION_REMOVE) {
+            return Err(Malformed::UnknownKind(operation));
+        }
         let flags = bytes.try_get_u8()?;
         if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 {
             return Err(Malformed::UnknownKind(flags));
         }
         let keyspace = bytes.try_get_u32_le()?;
-        let expires_unix_millis =
-            if flags & FLAG_EXPIRY != 0 { Some(bytes.try_get_u64_le()?) } else { None };
+        let expires_unix_millis = if flags & FLAG_EXPIRY != 0 { Some(bytes.try_get_u64_le()?) } else { None };
         let metadata = if flags & FLAG_METADATA != 0 { Some(take_prefixed(bytes)?) } else { None };
         let key = take_prefixed(bytes)?;
-        let value = match operation {
-            OPERATION_PUT => Some(take_prefixed(bytes)?),
-            OPERATION_REMOVE => None,
-            unknown => return Err(Malformed::UnknownKind(unknown)),
-        };
+        let value = if operation == OPERATION_PUT { Some(take_prefixed(bytes)?) } else { None };
         Ok(Self { keyspace, expires_unix_millis, metadata, key, value })
     }
 }
@@ -286,7 +290,13 @@ mod tests {
     #[test]
     fn a_failed_encoding_leaves_nothing_behind() {
         let mut writes = EncodedWrites::new();
-        let failed = writes.put(|bytes| { bytes.push(1); Ok(()) }, |_| Err("no"));
+        let failed = writes.put(
+            |bytes| {
+                bytes.push(1);
+                Ok(())
+            },
+            |_| Err("no"),
+        );
         assert_eq!(failed, Err("no"));
         assert!(writes.is_empty());
         assert_eq!(writes.record_bytes(0), HEADER_BYTES);

@@ -1,5 +1,5 @@
 //! Opening: from files to the prefix of the commit order that they hold (DESIGN section 7, RELIABILITY
-//! sections 2 and 3; `commit_protocol.rs` in the tests is the model).
+//! sections 2 and 3).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::checkpoint::{checkpoint_path, parse_checkpoint_name};
+use crate::checkpoint::{CheckpointId, checkpoint_path, parse_checkpoint_name};
 use crate::disk::{Disk, write_all_at};
 use crate::manifest::{CheckpointEntry, Fence, Manifest, ManifestFile};
 use crate::record::Record;
@@ -20,10 +20,23 @@ use crate::{Incarnation, LogId, Timestamp, WalError};
 pub struct RecoveredLog {
     /// The log.
     pub id: LogId,
-    /// The checkpoint to load first, and its file.
-    pub checkpoint: Option<(CheckpointEntry, PathBuf)>,
+    /// Its last segment, for messages; the directory if it has none.
+    pub file: PathBuf,
+    /// The checkpoint to load first.
+    pub checkpoint: Option<RecoveredCheckpoint>,
     /// The commits to replay, in the order in which this log has them, which for each key is commit order.
     pub records: Vec<Record>,
+}
+
+/// A checkpoint that the manifest names.
+#[derive(Clone, Debug)]
+pub struct RecoveredCheckpoint {
+    /// What its file must say of itself.
+    pub id: CheckpointId,
+    /// What the manifest says of it.
+    pub entry: CheckpointEntry,
+    /// Its file.
+    pub path: PathBuf,
 }
 
 /// What opening found and did.
@@ -64,10 +77,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     pub(crate) async fn read(disk: &dyn Disk, directory: &Path) -> Result<Self, WalError> {
-        let names = disk
-            .list(directory)
-            .await
-            .map_err(|error| WalError::io("listing", directory, error))?;
+        let names = disk.list(directory).await.map_err(|error| WalError::io("listing", directory, error))?;
         let mut listing =
             Self { segments: Vec::new(), checkpoints: Vec::new(), manifest: false, other: None };
         for name in names {
@@ -82,6 +92,14 @@ impl Listing {
             }
         }
         Ok(listing)
+    }
+
+    /// The name of some file, if there is one.
+    pub(crate) fn example(&self) -> Option<String> {
+        let segment = self.segments.first().map(|_| "log files");
+        let checkpoint = self.checkpoints.first().map(|_| "checkpoints");
+        let manifest = self.manifest.then_some("MANIFEST");
+        manifest.or(segment).or(checkpoint).map(ToOwned::to_owned).or_else(|| self.other.clone())
     }
 
     fn holds_data(&self) -> bool {
@@ -103,17 +121,24 @@ pub(crate) async fn open_manifest(
         // The manifest is durable before the first segment exists: without one, this was a crash while the
         // engine was being created, and nothing is lost.
         if !listing.holds_data() {
-            return Ok(None);
+            let unfinished = ManifestFile::is_unfinished(disk, directory).await?;
+            if unfinished && listing.other.is_none() {
+                return Ok(None);
+            }
+            let example = listing.other.clone().unwrap_or_else(|| "MANIFEST".to_owned());
+            return Err(WalError::NotADatabase { path: directory.to_owned(), example });
         }
         return Err(WalError::corrupt(&path, 0, "neither slot of the manifest is intact"));
     }
     if listing.holds_data() {
-        return Err(WalError::corrupt(&path, 0, "the manifest is missing, and there are logs or checkpoints"));
+        return Err(WalError::corrupt(
+            &path,
+            0,
+            "the manifest is missing, and there are logs or checkpoints",
+        ));
     }
     match &listing.other {
-        Some(example) => {
-            Err(WalError::NotADatabase { path: directory.to_owned(), example: example.clone() })
-        }
+        Some(example) => Err(WalError::NotADatabase { path: directory.to_owned(), example: example.clone() }),
         None => Ok(None),
     }
 }
@@ -149,7 +174,8 @@ pub(crate) async fn recover(
     let incarnation = after.incarnation;
     manifest.write(after).await?;
 
-    let orphans_removed = remove_orphans(&**disk, directory, manifest.current(), listing).await?;
+    let half_made = scanned.iter().flat_map(|log| log.half_made.clone());
+    let orphans_removed = remove_orphans(&**disk, directory, manifest.current(), listing, half_made).await?;
     let summary = RecoverySummary {
         incarnation,
         recovered_to: cut.timestamp,
@@ -167,8 +193,12 @@ pub(crate) async fn recover(
             let mut records = std::mem::take(&mut log.records);
             // L3: a record is filtered by the checkpoint of the log it came from.
             records.retain(|record| record.timestamp > covered && record.timestamp <= cut.timestamp);
-            let checkpoint = entry.checkpoint.map(|entry| (entry, checkpoint_path(directory, entry.file)));
-            RecoveredLog { id: log.id, checkpoint, records }
+            let checkpoint = entry.checkpoint.map(|checkpoint| {
+                let CheckpointEntry { file, timestamp, .. } = checkpoint;
+                let id = CheckpointId { database: before.database, log: entry.id, file, timestamp };
+                RecoveredCheckpoint { id, entry: checkpoint, path: id.path(directory) }
+            });
+            RecoveredLog { id: log.id, file: log.end_file.clone(), checkpoint, records }
         })
         .collect();
     Ok(Recovered { manifest, scanned, logs, summary })
@@ -187,9 +217,7 @@ async fn scan_all(
         let names: Vec<_> = listing.segments.iter().filter(|name| name.log == entry.id).copied().collect();
         let (lane, entry) = (Arc::clone(&lanes[index]), entry.clone());
         let (directory, manifest) = (directory.to_owned(), Arc::clone(&shared));
-        tasks.spawn(async move {
-            (index, scan_log(&*lane, &directory, &manifest, &entry, &names).await)
-        });
+        tasks.spawn(async move { (index, scan_log(&*lane, &directory, &manifest, &entry, &names).await) });
     }
     let mut scanned = BTreeMap::new();
     while let Some(joined) = tasks.join_next().await {
@@ -261,8 +289,7 @@ fn check_promises(
     }
     let culprit = cut.missing.as_ref().and_then(|(_, logs)| logs.first());
     let log = culprit.and_then(|id| scanned.iter().find(|log| log.id == *id));
-    let (file, offset) =
-        log.map_or((directory.to_owned(), 0), |log| (log.end_file.clone(), log.end_offset));
+    let (file, offset) = log.map_or((directory.to_owned(), 0), |log| (log.end_file.clone(), log.end_offset));
     Err(WalError::Corrupt {
         file,
         offset,
@@ -284,16 +311,17 @@ async fn rewrite_tail(log: &ScannedLog) -> Result<(), WalError> {
 }
 
 /// Removes files that no manifest names: unfinished checkpoints, logs of an unfinished change of the number
-/// of shards. The names that remain are then durable.
+/// of shards, half-made segments. The names that remain are durable then, also those of segments whose maker
+/// was killed before it could see to that (R13, R20).
 async fn remove_orphans(
     disk: &dyn Disk,
     directory: &Path,
     manifest: &Manifest,
     listing: &Listing,
+    half_made: impl Iterator<Item = PathBuf>,
 ) -> Result<usize, WalError> {
     let named = |id| manifest.logs.iter().any(|entry| entry.id == id);
-    let checkpoints: Vec<_> =
-        manifest.logs.iter().filter_map(|entry| Some(entry.checkpoint?.file)).collect();
+    let checkpoints: Vec<_> = manifest.logs.iter().filter_map(|entry| Some(entry.checkpoint?.file)).collect();
     let orphans = listing
         .segments
         .iter()
@@ -305,14 +333,13 @@ async fn remove_orphans(
                 .iter()
                 .filter(|file| !checkpoints.contains(file))
                 .map(|file| checkpoint_path(directory, *file)),
-        );
+        )
+        .chain(half_made);
     let mut removed = 0;
     for path in orphans {
         disk.remove(&path).await.map_err(|error| WalError::io("removing", &path, error))?;
         removed += 1;
     }
-    if removed > 0 {
-        disk.sync_dir(directory).await.map_err(|error| WalError::io("syncing", directory, error))?;
-    }
+    disk.sync_dir(directory).await.map_err(|error| WalError::io("syncing", directory, error))?;
     Ok(removed)
 }

@@ -56,11 +56,16 @@ struct State {
     free: VecDeque<SegmentFile>,
     /// Segments that recovery may need, oldest first, without the one being written.
     live: VecDeque<LiveSegment>,
-    active: bool,
+    /// A segment is being written, and whether that was synced at least once, so that recovery is sure to
+    /// find it.
+    active: Option<Synced>,
     next_slot: u32,
     bytes: u64,
     last_checkpoint_bytes: u64,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Synced(bool);
 
 /// A segment that is no longer written and that recovery may need.
 pub(crate) struct LiveSegment {
@@ -141,7 +146,7 @@ impl Ring {
         loop {
             let (spares_missing, bytes) = {
                 let state = self.state.lock();
-                (state.active && state.free.len() < SPARES, state.bytes)
+                (state.active.is_some() && state.free.len() < SPARES, state.bytes)
             };
             let starved = self.log.starved();
             let limit = self.limits.segment_bytes * self.limits.segments_max as u64;
@@ -174,19 +179,25 @@ impl Ring {
     pub(crate) fn activate(&self) -> Option<SegmentFile> {
         let mut state = self.state.lock();
         let file = state.free.pop_front()?;
-        state.active = true;
+        state.active = Some(Synced(false));
         Some(file)
+    }
+
+    /// The segment being written was synced.
+    pub(crate) fn active_synced(&self) {
+        let mut state = self.state.lock();
+        state.active = state.active.map(|_| Synced(true));
     }
 
     /// The segment being written is full.
     pub(crate) fn seal(&self, segment: LiveSegment) {
         let mut state = self.state.lock();
         state.live.push_back(segment);
-        state.active = false;
+        state.active = None;
     }
 
     /// The oldest segment that recovery needs once everything up to `checkpointed` is in a checkpoint, or
-    /// `None` if nothing can be given back. The newest segment stays: it ends the chain.
+    /// `None` if nothing can be given back. The newest synced segment stays: it ends the chain.
     pub(crate) fn first_needed(&self, checkpointed: Timestamp) -> Option<SegmentNumber> {
         let state = self.state.lock();
         let recyclable = state.recyclable(checkpointed);
@@ -241,6 +252,11 @@ impl Ring {
         self.state.lock().live.len() >= self.limits.segments_max
     }
 
+    pub(crate) fn files(&self) -> usize {
+        let state = self.state.lock();
+        state.free.len() + state.live.len() + usize::from(state.active.is_some())
+    }
+
     pub(crate) fn free_segments(&self) -> usize {
         self.state.lock().free.len()
     }
@@ -256,7 +272,7 @@ impl Ring {
     pub(crate) fn usage(&self) -> RingUsage {
         let state = self.state.lock();
         RingUsage {
-            segments: state.free.len() + state.live.len() + usize::from(state.active),
+            segments: state.free.len() + state.live.len() + usize::from(state.active.is_some()),
             segments_free: state.free.len(),
             bytes: state.bytes,
             bytes_since_checkpoint: self.logged.load(Ordering::Relaxed),
@@ -281,6 +297,8 @@ pub struct RingUsage {
 impl State {
     fn recyclable(&self, checkpointed: Timestamp) -> usize {
         let covered = self.live.iter().take_while(|segment| segment.highest <= checkpointed).count();
-        if self.active { covered } else { covered.min(self.live.len().saturating_sub(1)) }
+        // The chain must be found to end where it was promised to: in the active segment, or in the newest.
+        let ends_in_active = self.active == Some(Synced(true));
+        if ends_in_active { covered } else { covered.min(self.live.len().saturating_sub(1)) }
     }
 }

@@ -15,7 +15,7 @@ use crate::manifest::{LogEntry, Manifest};
 use crate::record::{Malformed, Record};
 use crate::ring::LiveSegment;
 use crate::segment::{SegmentFile, SegmentHeader, SegmentName};
-use crate::{Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
+use crate::{Incarnation, LogId, Lsn, Timestamp, WalError};
 
 /// What was found in one log.
 pub(crate) struct ScannedLog {
@@ -25,6 +25,8 @@ pub(crate) struct ScannedLog {
     pub(crate) live: Vec<LiveSegment>,
     pub(crate) incarnations: Vec<Incarnation>,
     pub(crate) free: Vec<SegmentFile>,
+    /// Files that a crash left while they were being made, to be removed.
+    pub(crate) half_made: Vec<PathBuf>,
     pub(crate) next_slot: u32,
     pub(crate) end: ChainEnd,
     /// Accepted bytes of the last segment: what recovery relies on and must write again (R13).
@@ -56,8 +58,9 @@ pub(crate) async fn scan_log(
         live: Vec::new(),
         incarnations: Vec::new(),
         free: Vec::new(),
-        next_slot: names.iter().map(|name| name.slot + 1).max().unwrap_or(0),
-        end: ChainEnd { segment: SegmentNumber(entry.first_segment.0 - 1), ..ChainEnd::default() },
+        half_made: Vec::new(),
+        next_slot: names.iter().map(|name| name.slot.saturating_add(1)).max().unwrap_or(0),
+        end: ChainEnd { segment: entry.first_segment.previous(), ..ChainEnd::default() },
         tail: Bytes::new(),
         end_file: directory.to_owned(),
         end_offset: 0,
@@ -67,7 +70,7 @@ pub(crate) async fn scan_log(
     };
     let segments = open_segments(disk, directory, manifest, entry, names, &mut scanned).await?;
     if let Some(first) = segments.first() {
-        scanned.end.lsn = Lsn(first.header.first_lsn.0 - 1);
+        scanned.end.lsn = first.header.first_lsn.previous();
         scanned.end.header_crc = first.header.previous_crc;
     }
     let mut stream = RecordStream::default();
@@ -102,22 +105,30 @@ async fn open_segments(
     for name in names {
         let file = SegmentFile::open(disk, name.path(directory)).await?;
         let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
-        match SegmentHeader::parse(&file.path, &first_sector)? {
-            Some(header) => {
-                check_identity(manifest, entry, &file.path, &header)?;
-                if header.number >= entry.first_segment {
-                    needed.push(OpenSegment { file, header });
-                } else {
-                    scanned.free.push(file);
-                }
-            }
-            None => {
-                // Never used, or its first use was torn, or damaged: promises in it tell.
-                let bytes = read_whole(&file).await?;
-                collect_promises(&bytes, 0, manifest, scanned);
+        if let Some(header) = SegmentHeader::parse(&file.path, &first_sector)? {
+            check_identity(manifest, entry, &file.path, &header)?;
+            if header.number < entry.first_segment {
                 scanned.free.push(file);
+            } else if file.is_whole() {
+                needed.push(OpenSegment { file, header });
+            } else {
+                return Err(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"));
             }
+            continue;
         }
+        // Never used, or its first use was torn, or damaged: promises in it tell.
+        let bytes = read_whole(&file).await?;
+        collect_promises(&bytes, 0, manifest, scanned);
+        if file.is_whole() {
+            scanned.free.push(file);
+        } else {
+            scanned.half_made.push(file.path);
+        }
+    }
+    let whole = needed.len() + scanned.free.len();
+    if whole < entry.files as usize {
+        let detail = format!("log {} has {whole} segment files, and had {}", entry.id, entry.files);
+        return Err(WalError::corrupt(directory, 0, detail));
     }
     needed.sort_by_key(|segment| segment.header.number);
     let mut expected = entry.first_segment;
@@ -194,7 +205,7 @@ async fn walk_segment(
     // A later incarnation says how far it accepted this one; what follows is void (R10).
     let end_lsn = next
         .filter(|next| next.incarnation > header.incarnation)
-        .map_or(Lsn(u64::MAX), |next| Lsn(next.first_lsn.0 - 1));
+        .map_or(Lsn(u64::MAX), |next| next.first_lsn.previous());
     let mut offset = SECTOR_BYTES;
     let mut sealed = false;
     let mut highest = Timestamp::ZERO;
@@ -206,6 +217,9 @@ async fn walk_segment(
         scanned.note_promises(&batch);
         scanned.end.lsn = batch.lsn;
         scanned.end.header_crc = header_crc;
+        if let BatchKind::Unknown(kind) = batch.kind {
+            return Err(WalError::UnknownKind { file: file.path, offset: offset as u64, kind });
+        }
         sealed = batch.kind == BatchKind::Seal;
         highest = highest.max(batch.highest);
         if batch.kind == BatchKind::Data {
@@ -216,20 +230,19 @@ async fn walk_segment(
                         scanned.records.push(record);
                     }
                 })
-                .map_err(|malformed| malformed_error(malformed, &file.path, offset, &batch))?;
+                .map_err(|malformed| malformed_error(&malformed, &file.path, offset, &batch))?;
         }
         offset += batch.occupied_bytes();
     }
     scanned.end.segment = header.number;
     scanned.end_file.clone_from(&file.path);
     scanned.end_offset = offset as u64;
-    match next {
-        Some(next) => check_link(&header, next, sealed, offset, &file.path, scanned.end)?,
-        None => {
-            scanned.tail = bytes.slice(..offset.min(bytes.len()));
-            collect_promises(&bytes, offset, manifest, scanned);
-            scanned.torn_bytes = torn_bytes(&bytes, offset);
-        }
+    if let Some(next) = next {
+        check_link(&header, next, sealed, offset, &file.path, scanned.end)?;
+    } else {
+        scanned.tail = bytes.slice(..offset.min(bytes.len()));
+        collect_promises(&bytes, offset, manifest, scanned);
+        scanned.torn_bytes = torn_bytes(&bytes, offset);
     }
     scanned.incarnations.push(header.incarnation);
     scanned.live.push(LiveSegment { number: header.number, file, highest });
@@ -268,7 +281,7 @@ fn check_link(
             header.number,
             end.lsn,
             next.number,
-            next.first_lsn.0 - 1
+            next.first_lsn.previous()
         ),
     ))
 }
@@ -284,15 +297,15 @@ fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
     }
 }
 
-fn malformed_error(malformed: Malformed, path: &Path, offset: usize, batch: &BatchHeader) -> WalError {
+fn malformed_error(malformed: &Malformed, path: &Path, offset: usize, batch: &BatchHeader) -> WalError {
     match malformed {
         Malformed::UnknownKind(kind) => {
-            WalError::UnknownKind { file: path.to_owned(), offset: offset as u64, kind }
+            WalError::UnknownKind { file: path.to_owned(), offset: offset as u64, kind: *kind }
         }
         Malformed::Shape(detail) => WalError::Corrupt {
             file: path.to_owned(),
             offset: offset as u64,
-            detail: detail.to_owned(),
+            detail: (*detail).to_owned(),
             commits: Some((batch.lowest, batch.highest)),
         },
     }
@@ -351,7 +364,5 @@ impl RecordStream {
 /// Whether a whole record stands at the front, told by its length alone: a large record is not copied again
 /// for each batch that it goes through.
 fn holds_a_record(partial: &[u8]) -> bool {
-    partial
-        .first_chunk::<4>()
-        .is_some_and(|length| partial.len() - 4 >= u32::from_le_bytes(*length) as usize)
+    partial.first_chunk::<4>().is_some_and(|length| partial.len() - 4 >= u32::from_le_bytes(*length) as usize)
 }

@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut};
 use crate::checksum::crc;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::frame::SECTOR_BYTES;
+use crate::ring::SEGMENT_BYTES_MIN;
 use crate::{DatabaseId, Incarnation, LogId, Lsn, SegmentNumber, WalError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ANABRSEG");
@@ -91,11 +92,16 @@ pub(crate) struct SegmentName {
 impl SegmentName {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (log, slot) = name.strip_prefix("log-")?.strip_suffix(".wal")?.split_once('-')?;
-        Some(Self { log: LogId(log.parse().ok()?), slot: slot.parse().ok()? })
+        let parsed = Self { log: LogId(log.parse().ok()?), slot: slot.parse().ok()? };
+        (parsed.file_name() == name).then_some(parsed)
+    }
+
+    fn file_name(self) -> String {
+        format!("log-{:04}-{:04}.wal", self.log.0, self.slot)
     }
 
     pub(crate) fn path(self, directory: &Path) -> PathBuf {
-        directory.join(format!("log-{:04}-{:04}.wal", self.log.0, self.slot))
+        directory.join(self.file_name())
     }
 }
 
@@ -130,6 +136,11 @@ impl SegmentFile {
                 Err(WalError::io("creating", &path, error))
             }
         }
+    }
+
+    /// Whether the file has a length that segments are made with. A crash may leave a shorter one.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes >= SEGMENT_BYTES_MIN && self.bytes.is_multiple_of(SECTOR_BYTES as u64)
     }
 
     pub(crate) async fn open(disk: &dyn Disk, path: PathBuf) -> Result<Self, WalError> {

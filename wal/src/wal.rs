@@ -84,9 +84,7 @@ impl Wal {
     ) -> Result<Opened, WalError> {
         let missing = || WalError::Missing { path: directory.to_owned() };
         if options.create {
-            disk.create_dir(directory)
-                .await
-                .map_err(|error| WalError::io("creating", directory, error))?;
+            disk.create_dir(directory).await.map_err(|error| WalError::io("creating", directory, error))?;
         }
         let disk = disk.lock(directory).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => WalError::Locked { path: directory.to_owned() },
@@ -107,10 +105,7 @@ impl Wal {
         options: WalOptions,
         env: &dyn Env,
     ) -> Result<Opened, WalError> {
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            // R20. A parent that can't be opened for syncing is not ours to complain about.
-            let _ = disk.sync_dir(parent).await;
-        }
+        sync_ancestors(&*disk, directory).await?;
         let logs = u32::try_from(options.shards).expect("the engine allows at most LOGS_MAX shards");
         let manifest = Manifest {
             database: DatabaseId(env.random()),
@@ -152,7 +147,8 @@ impl Wal {
         let Recovered { manifest, scanned, logs, summary } = recovered;
         let current = manifest.current().clone();
         let control = Arc::new(SyncControl::new(options.policy, summary.recovered_to));
-        let maker = disk.lane("anabranch-maker").map_err(|error| WalError::io("opening", directory, error))?;
+        let maker =
+            disk.lane("anabranch-maker").map_err(|error| WalError::io("opening", directory, error))?;
         let mut wal = Self {
             directory: directory.to_owned(),
             disk,
@@ -214,6 +210,9 @@ impl Wal {
 
     /// The keys route differently than when the logs were written: begins new logs, which count once
     /// [`Wal::publish`] names a checkpoint for each (PROTOCOL L4). To be called before [`Wal::start`].
+    ///
+    /// # Panics
+    /// With more than `u32::MAX` shards, which the engine does not allow.
     pub async fn replace_logs(&mut self) -> Result<(), WalError> {
         let mut manifest = self.manifest.lock().await;
         let mut next = manifest.current().clone();
@@ -235,7 +234,11 @@ impl Wal {
 
     /// Starts the tasks: a flusher for each log, the maker of segments, and the clock of lazy syncs.
     /// `progressed` is called after every advance of what is written or synced.
-    pub async fn start(&self, health: &Arc<Health>, progressed: &Progressed) -> Result<JoinSet<()>, WalError> {
+    pub async fn start(
+        &self,
+        health: &Arc<Health>,
+        progressed: &Progressed,
+    ) -> Result<JoinSet<()>, WalError> {
         let shards = self.rings.len() as u64;
         let initial = (INITIAL_BYTES / shards / 4096 * 4096).max(SEGMENT_BYTES_MIN);
         for ring in &self.rings {
@@ -244,6 +247,7 @@ impl Wal {
                 ring.make_segment(bytes, &self.control.counters).await?;
             }
         }
+        self.note_files().await?;
         self.control.set_logs(self.logs());
         let mut tasks = JoinSet::new();
         for (ring, end) in self.rings.iter().zip(&self.ends) {
@@ -258,6 +262,18 @@ impl Wal {
             tasks.spawn(sync_at_intervals(Arc::clone(&self.control), interval));
         }
         Ok(tasks)
+    }
+
+    /// Writes to the manifest how many segment files there are, so that none can go missing unnoticed.
+    async fn note_files(&self) -> Result<(), WalError> {
+        let mut manifest = self.manifest.lock().await;
+        let next = self.promises(manifest.current());
+        if next == *manifest.current() { Ok(()) } else { manifest.write(next).await }
+    }
+
+    /// Whether the keys were routed by another hash.
+    pub async fn hash_changed(&self) -> bool {
+        self.manifest.lock().await.current().hash != self.options.hash
     }
 
     /// Begins the checkpoint of a shard.
@@ -307,16 +323,28 @@ impl Wal {
     ///
     /// # Errors
     /// An error of the manifest leaves it undecided which checkpoints count: the caller poisons the engine.
+    ///
+    /// # Panics
+    /// If a checkpoint holds something undecided (RELIABILITY R32), is older than the one it replaces, or if
+    /// logs were replaced and not all of the new ones have one (PROTOCOL L4).
     pub async fn publish(&self, finished: &[FinishedCheckpoint]) -> Result<(), WalError> {
         let mut manifest = self.manifest.lock().await;
         let mut next = self.promises(manifest.current());
         if !self.replaced.is_empty() && next.logs == self.replaced {
+            assert_eq!(
+                finished.len(),
+                self.rings.len(),
+                "L4: one manifest names a checkpoint for every shard"
+            );
             next.logs = self.rings.iter().map(|ring| new_log_entry(ring.log.id())).collect();
+            next.hash.clone_from(&self.options.hash);
         }
         let mut outdated = Vec::new();
         for FinishedCheckpoint { shard, entry } in finished {
             assert!(entry.timestamp <= self.control.synced(), "R32: a checkpoint holds nothing undecided");
             let log = &mut next.logs[*shard];
+            let covered = log.checkpoint.map_or(Timestamp::ZERO, |checkpoint| checkpoint.timestamp);
+            assert!(entry.timestamp >= covered, "a checkpoint replaces an older one");
             outdated.extend(log.checkpoint.replace(*entry));
             let needed = self.rings[*shard].first_needed(entry.timestamp);
             log.first_segment = needed.unwrap_or(log.first_segment);
@@ -347,6 +375,7 @@ impl Wal {
         let listing = Listing::read(&*self.disk, &self.directory).await?;
         let gone = |name: &&SegmentName| replaced.iter().any(|log| log.id == name.log);
         for name in listing.segments.iter().filter(gone) {
+            // The names may come back after a crash, and are removed as orphans then.
             let path = name.path(&self.directory);
             self.disk.remove(&path).await.map_err(|error| WalError::io("removing", &path, error))?;
         }
@@ -392,6 +421,7 @@ impl Wal {
         for (entry, ring) in next.logs.iter_mut().zip(&self.rings) {
             if entry.id == ring.log.id() {
                 entry.durable_lsn = entry.durable_lsn.max(ring.durable_lsn());
+                entry.files = entry.files.max(u32::try_from(ring.files()).unwrap_or(u32::MAX));
             }
         }
         next.synced = next.synced.max(self.control.synced());
@@ -438,8 +468,21 @@ pub struct FinishedCheckpoint {
     pub entry: CheckpointEntry,
 }
 
-const fn new_log_entry(id: LogId) -> LogEntry {
-    LogEntry { id, checkpoint: None, first_segment: SegmentNumber(1), durable_lsn: Lsn(0) }
+pub(crate) const fn new_log_entry(id: LogId) -> LogEntry {
+    LogEntry { id, checkpoint: None, first_segment: SegmentNumber(1), durable_lsn: Lsn(0), files: 0 }
+}
+
+/// Makes the names on the way to a new directory durable (R20).
+pub(crate) async fn sync_ancestors(disk: &dyn Disk, directory: &Path) -> Result<(), WalError> {
+    for ancestor in directory.ancestors().skip(1) {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match disk.sync_dir(ancestor).await {
+            // Whoever may not open a directory did not make anything in it.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+            outcome => outcome.map_err(|error| WalError::io("syncing", ancestor, error))?,
+        }
+    }
+    Ok(())
 }
 
 fn lanes(disk: &dyn Disk, count: usize) -> Result<Vec<Arc<dyn Disk>>, WalError> {

@@ -67,6 +67,7 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file. It stays open for as long as the engine relies on it (RELIABILITY R16).
+#[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the disk, and can fail")]
 #[async_trait]
 pub trait DiskFile: Send + Sync {
     /// Reads up to `len` bytes at `offset`: fewer only at the end of the file.

@@ -196,8 +196,12 @@ fn surviving_len(durable: usize, live: usize, fate: SectorFate, random: &mut Ran
     }
 }
 
-/// Leaves one side of a sector new, and the other old or garbage.
+/// Leaves one side of a sector new, and the other old or garbage. A sector that is overwritten with what it
+/// holds already stays as it is: recovery relies on that when it writes again what it accepted (R13).
 fn tear(sector: &mut [u8], new: &[u8], random: &mut Random) {
+    if sector == new {
+        return;
+    }
     let cut = random.index(new.len());
     let (written, rest) =
         if random.percent(50) { (0..cut, cut..new.len()) } else { (cut..new.len(), 0..cut) };

@@ -1,0 +1,108 @@
+//! Commits of several shards in line: with the turns of all participants held at once, there is nothing to
+//! prepare and nothing to vote on.
+//!
+//! Only if every turn is free, no message waits, and nothing that is pinned or in line conflicts; otherwise
+//! everything is released and the coordinator takes over (PROTOCOL F1). Such a commit never joins a line (F2),
+//! and the coordinator's turn is not needed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use anabranch_wal::{LogId, Timestamp};
+use parking_lot::MutexGuard;
+
+use crate::core::ShardCore;
+use crate::handle::Shard;
+use crate::outbox::Outbox;
+use crate::part::Part;
+use crate::reject::Reject;
+use crate::sequencer::Sequencer;
+use crate::turn::Turn;
+use crate::{Key, Value};
+
+/// What became of a commit in line.
+pub enum Inline<K, V> {
+    /// It was decided.
+    Done(Result<Timestamp, Reject>),
+    /// Something is in the way: the parts come back for the coordinator.
+    InTheWay(Vec<(usize, Part<K, V>)>),
+    /// A user's code panicked under the turns, and the engine is poisoned.
+    Poisoned,
+}
+
+/// Tries to commit a transaction in line. The parts are in the order of their shards, and one of them writes.
+pub fn commit_inline<K: Key, V: Value>(
+    shards: &[Shard<K, V>],
+    sequencer: &Arc<Sequencer>,
+    parts: Vec<(usize, Part<K, V>)>,
+) -> Inline<K, V> {
+    let mut held = Vec::with_capacity(parts.len());
+    for (shard, _) in &parts {
+        let turn = shards[*shard].turn();
+        let Some((turn, core)) = turn.and_then(|turn| Some((turn, turn.try_hold()?))) else {
+            return Inline::InTheWay(parts);
+        };
+        held.push((turn, core));
+    }
+    let participants = participants(shards, &parts);
+    let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
+    match catch_unwind(run) {
+        Ok((outcome, outboxes)) => {
+            let turns: Vec<_> = held.into_iter().map(|(turn, _)| turn).collect();
+            // Outside all turns (F3).
+            for (turn, outbox) in turns.into_iter().zip(outboxes) {
+                turn.deliver(outbox);
+            }
+            outcome
+        }
+        Err(panic) => {
+            for (turn, core) in &mut held {
+                turn.poison(&*panic);
+                core.abandon();
+            }
+            Inline::Poisoned
+        }
+    }
+}
+
+type Held<'s, K, V> = (&'s Turn<K, V>, MutexGuard<'s, ShardCore<K, V>>);
+
+/// With all turns held: makes every part ready, takes the timestamp, and applies them.
+fn run<K: Key, V: Value>(
+    held: &mut [Held<'_, K, V>],
+    sequencer: &Arc<Sequencer>,
+    parts: Vec<(usize, Part<K, V>)>,
+    participants: &[LogId],
+) -> (Inline<K, V>, Vec<Outbox<V>>) {
+    // T1: everything that can fail comes before the timestamp.
+    let mut reservations = Vec::with_capacity(parts.len());
+    for ((_, core), (_, part)) in held.iter().zip(&parts) {
+        match core.ready(part, participants.len()) {
+            Ok(Some(reservation)) => reservations.push(reservation),
+            failed => {
+                for ((_, core), reservation) in held.iter().zip(reservations) {
+                    core.not_needed(reservation);
+                }
+                let outcome = match failed {
+                    Err(reject) => Inline::Done(Err(reject)),
+                    Ok(_) => Inline::InTheWay(parts),
+                };
+                return (outcome, Vec::new());
+            }
+        }
+    }
+    let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
+    let timestamp = sequencer.take(written);
+    for (((_, core), (_, part)), reservation) in held.iter_mut().zip(parts).zip(reservations) {
+        if !part.is_read_only() {
+            core.apply_ready(timestamp, part, participants, reservation);
+        }
+    }
+    let outboxes = held.iter_mut().map(|(_, core)| core.finish_batch()).collect();
+    (Inline::Done(Ok(timestamp)), outboxes)
+}
+
+fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Vec<LogId> {
+    let written = parts.iter().filter(|(_, part)| !part.is_read_only());
+    written.filter_map(|(shard, _)| Some(shards[*shard].log()?.id())).collect()
+}

@@ -1,0 +1,155 @@
+//! What a seed decides: sizes, modes, and what goes wrong.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch::{Durability, Engine, Error, Flush};
+use anabranch_wal::disk::sim::{CrashPolicy, SimDisk, SurvivingNames};
+
+use crate::env::SimEnv;
+use crate::history::{Key, Value};
+use crate::oracle::Loss;
+use crate::random::Random;
+
+/// When a life's engine syncs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    #[default]
+    Full,
+    Commits(u64),
+    Bytes(u64),
+    Interval(Duration),
+}
+
+impl Mode {
+    fn draw(random: &mut Random) -> Self {
+        match random.between(0..=9) {
+            0..=5 => Self::Full,
+            6 | 7 => Self::Commits(random.pick(&[1, 2, 5, 20])),
+            8 => Self::Bytes(random.pick(&[1, 500, 8_000, 60_000])),
+            _ => Self::Interval(Duration::from_millis(random.between(1..=100))),
+        }
+    }
+
+    fn durability(self) -> Durability {
+        match self {
+            Self::Full => Durability::Full,
+            Self::Commits(commits) => Durability::Relaxed(Flush::after_commits(commits)),
+            Self::Bytes(bytes) => Durability::Relaxed(Flush::after_bytes(bytes)),
+            Self::Interval(interval) => Durability::Relaxed(Flush::every(interval)),
+        }
+    }
+}
+
+/// The settings of one life.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) shards: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) segments_max: usize,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) mode: Mode,
+    pub(crate) snapshot_isolation: bool,
+    pub(crate) keys: u64,
+    pub(crate) tasks: u64,
+    pub(crate) operations: u64,
+    /// Longest ordinary value, and how many in a hundred are of up to three segments.
+    pub(crate) value_max: u64,
+    pub(crate) huge_percent: u64,
+    pub(crate) counters: bool,
+    pub(crate) latency: Duration,
+}
+
+impl Config {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let segment_bytes = random.pick(&[16 << 10, 16 << 10, 32 << 10, 64 << 10]);
+        Self {
+            shards: usize::try_from(random.pick(&[1, 2, 2, 3, 4, 8])).expect("few"),
+            segment_bytes,
+            segments_max: usize::try_from(random.between(4..=16)).expect("few"),
+            checkpoint_bytes: random.pick(&[1, 4 << 10, 64 << 10, 1 << 20]),
+            mode: Mode::draw(random),
+            snapshot_isolation: random.percent(20),
+            keys: random.pick(&[1, 4, 12, 40]),
+            tasks: random.between(1..=8),
+            operations: random.between(1..=20),
+            value_max: random.pick(&[0, 20, 600, 3000]),
+            huge_percent: random.pick(&[0, 0, 1, 10]),
+            counters: random.percent(40),
+            latency: Duration::from_millis(random.pick(&[0, 2, 5, 12])),
+        }
+    }
+
+    /// Another life of the same database may be led otherwise.
+    pub(crate) fn redraw(&mut self, random: &mut Random) {
+        let other = Self::draw(random);
+        if random.percent(25) {
+            self.shards = other.shards;
+        }
+        if random.percent(25) {
+            self.mode = other.mode;
+        }
+        if random.percent(15) {
+            (self.segment_bytes, self.segments_max) = (other.segment_bytes, other.segments_max);
+        }
+        (self.tasks, self.operations, self.checkpoint_bytes) =
+            (other.tasks, other.operations, other.checkpoint_bytes);
+        (self.latency, self.counters) = (other.latency, other.counters);
+    }
+
+    pub(crate) async fn open(&self, disk: &SimDisk, random: Random) -> Result<Engine<Key, Value>, Error> {
+        disk.set_latency(self.latency);
+        let isolation = if self.snapshot_isolation {
+            anabranch::Isolation::Snapshot
+        } else {
+            anabranch::Isolation::Serializable
+        };
+        Engine::builder()
+            .shards(self.shards)
+            .segment_bytes(self.segment_bytes)
+            .segments_max(self.segments_max)
+            .checkpoint_after_bytes(self.checkpoint_bytes)
+            .durability(self.mode.durability())
+            .isolation(isolation)
+            .disk(Arc::new(disk.clone()))
+            .env(Arc::new(SimEnv::new(random)))
+            .open("/database")
+            .await
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}",
+            self.shards,
+            self.segments_max,
+            self.segment_bytes >> 10,
+            self.checkpoint_bytes,
+            self.mode,
+            self.tasks,
+            self.operations,
+            self.keys,
+            self.value_max,
+            self.huge_percent,
+            self.counters,
+            self.snapshot_isolation,
+            self.latency,
+        )
+    }
+}
+
+/// How the machine goes down, drawn.
+pub(crate) fn draw_crash(random: &mut Random) -> (CrashPolicy, Loss) {
+    match random.between(0..=9) {
+        0..=2 => (CrashPolicy::Process, Loss::Process),
+        3 => (CrashPolicy::SyncedOnly, Loss::Power),
+        other => {
+            let names = if other < 7 { SurvivingNames::Prefix } else { SurvivingNames::AnySubset };
+            (CrashPolicy::PowerLoss { seed: random.next(), names }, Loss::Power)
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The life of a seed: several lives of one database, with a crash between each and the next.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use anabranch::{Engine, Error};
+use anabranch_wal::disk::sim::{CrashPolicy, Fault, FaultKind, Operation, SimDisk, Times};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::{Config, draw_crash};
+use crate::env::{panics, runtime};
+use crate::history::{History, Key, Shared, Value};
+use crate::oracle::{Content, Loss, check_prefix, check_survival};
+use crate::random::{Fingerprint, Random};
+use crate::workload::Worker;
+
+/// More virtual time than any life needs.
+pub(crate) const HANG: Duration = Duration::from_secs(300);
+
+/// Virtual seconds in which everything under way ends by itself.
+const PATIENCE: u32 = 10;
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The disk freezes at an operation, or, if there are fewer, when all is done.
+    AtOperation(u64),
+    /// The disk freezes at a moment.
+    After(Duration),
+    /// As the last, and the tasks get no time to learn of it.
+    AtOnceAfter(Duration),
+    Close,
+    Drop,
+}
+
+/// What a seed went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) lives: u64,
+    pub(crate) commits: u64,
+    pub(crate) operations: u64,
+    /// Openings cut short by a crash.
+    pub(crate) recoveries_crashed: u64,
+    pub(crate) faults: u64,
+}
+
+struct Seed {
+    random: Random,
+    config: Config,
+    disk: SimDisk,
+    history: Shared,
+    /// The worst that happened since the content was last looked at.
+    loss: Loss,
+    faulty: bool,
+    verbose: bool,
+    tally: Tally,
+    /// The engine, while tasks work on it.
+    working: Weak<Engine<Key, Value>>,
+}
+
+/// Leads all lives of a seed. `Err` says which promise was broken.
+pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
+    let mut random = Random::new(seed);
+    let config = Config::draw(&mut random);
+    let faulty = random.percent(20);
+    let disk = SimDisk::new(random.next());
+    let history = Arc::new(Mutex::new(History::default()));
+    let (loss, tally) = (Loss::Nothing, Tally::default());
+    let mut seed = Seed { random, config, disk, history, loss, faulty, verbose, tally, working: Weak::new() };
+    let lives = seed.random.between(4..=8);
+    let before = panics();
+    for life in 0..lives {
+        let config = seed.config.clone();
+        seed.live().map_err(|violation| format!("life {life}: {violation}\n  {config}"))?;
+        if panics() > before {
+            return Err(format!("life {life}: a task panicked\n  {config}"));
+        }
+        seed.config.redraw(&mut seed.random);
+    }
+    Ok(seed.tally)
+}
+
+impl Seed {
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{}", what());
+        }
+    }
+
+    fn draw_end(&mut self) -> End {
+        let moment = Duration::from_millis(self.random.between(0..=300));
+        match self.random.between(0..=99) {
+            0..=54 => {
+                let limit = self.random.pick(&[20, 60, 200, 1000]);
+                End::AtOperation(self.random.between(1..=limit))
+            }
+            55..=74 => End::After(moment),
+            75..=84 => End::AtOnceAfter(moment),
+            85..=94 => End::Close,
+            _ => End::Drop,
+        }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        let end = self.draw_end();
+        if let End::AtOperation(nth) = end {
+            self.disk.crash_at(nth);
+        }
+        if self.faulty && self.random.percent(40) {
+            let fault = draw_fault(&mut self.random);
+            self.say(|| format!("    {fault:?}"));
+            self.disk.inject(fault);
+        }
+        self.say(|| format!("  {end:?}: {}", self.config));
+        let runtime = runtime();
+        let lived = runtime.block_on(async {
+            let lived = timeout(HANG, self.serve(end)).await;
+            lived.unwrap_or_else(|_| Err(self.describe_hang()))
+        });
+        self.account();
+        let (policy, loss) = draw_crash(&mut self.random);
+        let closed = lived?;
+        if closed && self.disk.faults_struck() == 0 {
+            drop(runtime);
+            self.disk.clear_faults();
+            return Ok(());
+        }
+        self.disk.kill();
+        let image = self.disk.crash(&policy);
+        if self.random.percent(15) {
+            self.open_twice(&policy)?;
+        }
+        drop(runtime);
+        self.say(|| format!("    {policy:?}"));
+        self.disk = image;
+        self.loss = self.loss.max(loss);
+        Ok(())
+    }
+
+    fn describe_hang(&self) -> String {
+        let stats = self.working.upgrade().map(|engine| engine.stats());
+        format!("it hangs (disk crashed: {}): {stats:?}", self.disk.crashed())
+    }
+
+    fn account(&mut self) {
+        self.tally.lives += 1;
+        self.tally.operations += self.disk.io_count();
+        self.tally.faults += self.disk.faults_struck();
+        self.tally.fingerprint.add(self.disk.trace_hash());
+    }
+
+    /// Opens, looks, works and ends. `true` if the engine was closed rather than cut off.
+    async fn serve(&mut self, end: End) -> Result<bool, String> {
+        let engine = match self.config.open(&self.disk, self.random.fork()).await {
+            Ok(engine) => engine,
+            Err(error) if self.disk.crashed() || self.disk.faults_struck() > 0 => {
+                self.say(|| format!("    cut off while opening: {error}"));
+                self.tally.recoveries_crashed += 1;
+                return match error {
+                    Error::Io(_) | Error::DiskFull { .. } => Ok(false),
+                    other => Err(format!("opening was cut off and says {other:?}")),
+                };
+            }
+            Err(error) => return Err(format!("opening: {error:?}")),
+        };
+        self.look(&engine)?;
+        let engine = Arc::new(engine);
+        self.working = Arc::downgrade(&engine);
+        let origin = Instant::now();
+        let tasks: Vec<_> = (0..self.config.tasks)
+            .map(|_| {
+                let (engine, config) = (Arc::clone(&engine), self.config.clone());
+                let (history, random) = (Arc::clone(&self.history), self.random.fork());
+                tokio::spawn(Worker { engine, config, history, random, origin }.run())
+            })
+            .collect();
+        match end {
+            End::After(moment) => {
+                sleep(moment).await;
+                self.disk.kill();
+            }
+            End::AtOnceAfter(moment) => {
+                sleep(moment).await;
+                for task in &tasks {
+                    task.abort();
+                }
+                return Ok(false);
+            }
+            _ => {}
+        }
+        for task in tasks {
+            task.await.map_err(|panic| format!("a task: {panic}"))??;
+        }
+        let engine = Arc::into_inner(engine).expect("all tasks have ended");
+        self.quiesce(&engine).await?;
+        match end {
+            End::Close => match engine.close().await {
+                Ok(()) => Ok(true),
+                Err(Error::ReadOnly { .. }) if self.disk.faults_struck() > 0 => Ok(false),
+                Err(error) => Err(format!("closing: {error:?}")),
+            },
+            End::Drop => {
+                drop(engine);
+                // Opening waits until it has closed; nothing is cut off in between, so the runtime goes on.
+                self.disk.clear_faults();
+                let again = self.config.open(&self.disk, self.random.fork()).await;
+                let again = again.map_err(|error| format!("opening after a drop: {error:?}"))?;
+                self.look(&again)?;
+                Ok(again.close().await.is_ok())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// I1 to I6: compares what the engine serves with what its users were told.
+    fn look(&mut self, engine: &Engine<Key, Value>) -> Result<(), String> {
+        let content = Content::read(&engine.handle())?;
+        let report = engine.recovery_report();
+        if content.timestamp != report.log.recovered_to.0 {
+            return Err(format!(
+                "recovered to {}, and serves {}",
+                report.log.recovered_to, content.timestamp
+            ));
+        }
+        self.say(|| format!("    opened at {}: {report:?}", content.timestamp));
+        let mut history = self.history.lock().unwrap();
+        let mode = history.mode;
+        check_prefix(&history, &content)?;
+        check_survival(&history, &content, mode, self.loss)?;
+        self.tally.commits += content.timestamp - history.base_timestamp;
+        self.tally.fingerprint.add(content.timestamp);
+        content.tags.values().for_each(|tag| self.tally.fingerprint.add(tag.0));
+        history.settle(content.timestamp, content.tags);
+        history.settle_counters(&content.counters);
+        history.mode = self.config.mode;
+        drop(history);
+        self.loss = Loss::Nothing;
+        Ok(())
+    }
+
+    /// I9, I10: when nobody asks for anything any more, everything gets durable, and nothing is left behind.
+    async fn quiesce(&self, engine: &Engine<Key, Value>) -> Result<(), String> {
+        let synced = engine.sync().await;
+        // A checkpoint may be under way, and is a reader.
+        let mut stats = engine.stats();
+        for _ in 0..PATIENCE {
+            if stats.waiting() == 0 && stats.readers == 0 {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+            stats = engine.stats();
+        }
+        if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
+            return Err(format!("left behind (after syncing: {synced:?}): {stats:?}"));
+        }
+        if synced.is_ok() && (stats.synced != stats.applied || stats.durable != stats.applied) {
+            return Err(format!("synced, but {stats:?}"));
+        }
+        if synced.is_err() && !self.cut_off() {
+            return Err(format!("syncing: {synced:?}"));
+        }
+        if synced.is_ok() {
+            let mut history = self.history.lock().unwrap();
+            history.promised = history.promised.max(stats.synced.0);
+        }
+        Ok(())
+    }
+
+    fn cut_off(&self) -> bool {
+        self.disk.crashed() || self.disk.faults_struck() > 0 || self.killed()
+    }
+
+    fn killed(&self) -> bool {
+        // A disk that is alive can be asked for another lane of itself.
+        anabranch::Disk::lane(&self.disk, "probe").is_err()
+    }
+
+    /// I8: the same image gives the same state each time.
+    fn open_twice(&mut self, policy: &CrashPolicy) -> Result<(), String> {
+        let mut contents = Vec::new();
+        for _ in 0..2 {
+            let disk = self.disk.crash(policy);
+            let random = self.random.fork();
+            let content = runtime().block_on(async {
+                let opened = timeout(HANG, self.config.open(&disk, random)).await;
+                let engine = opened.map_err(|_| "opening a copy hangs")?;
+                let engine = engine.map_err(|error| format!("opening a copy: {error:?}"))?;
+                Content::read(&engine.handle())
+            })?;
+            contents.push(content);
+            // And again, on what the first opening left.
+            let again = disk.crash(policy);
+            let random = self.random.fork();
+            contents.push(runtime().block_on(async {
+                let engine = self.config.open(&again, random).await;
+                let engine = engine.map_err(|error| format!("opening a copy again: {error:?}"))?;
+                Content::read(&engine.handle())
+            })?);
+        }
+        if contents.iter().any(|content| *content != contents[0]) {
+            return Err(format!("one image, several contents: {contents:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn draw_fault(random: &mut Random) -> Fault {
+    use FaultKind::{Eio, Enospc, Interrupted, ShortWrite, SyncLoses, SyncReverts};
+    let (operation, kinds): (_, &[FaultKind]) = random.pick(&[
+        (Operation::Write, &[Eio, Enospc, ShortWrite, Interrupted][..]),
+        (Operation::Sync, &[Eio, SyncLoses, SyncReverts]),
+        (Operation::Create, &[Eio, Enospc]),
+        (Operation::ZeroFill, &[Eio, Enospc]),
+        (Operation::SyncDir, &[Eio]),
+        (Operation::Remove, &[Eio]),
+        (Operation::Open, &[Eio]),
+        (Operation::Read, &[Eio]),
+    ]);
+    let kind = random.pick(kinds);
+    let times = if random.percent(70) { Times::Once } else { Times::Forever };
+    let forever_interrupted = kind == Interrupted;
+    let times = if forever_interrupted { Times::Once } else { times };
+    Fault { operation, path_contains: None, nth: random.between(1..=60), times, kind }
+}
