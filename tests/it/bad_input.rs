@@ -94,6 +94,19 @@ async fn a_damaged_manifest_is_named() {
     assert!(error.to_string().contains("restore a backup"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "bug: a failed open announces no end of its lock, and tasks that it aborted hold the lock for a while"]
+async fn an_open_that_fails_gives_the_directory_back_at_once() {
+    let directory = database().await;
+    let engine = open::<u64, u64>(directory.path(), 2).await;
+    within(engine.checkpoint()).await.unwrap();
+    within(engine.close()).await.unwrap();
+    for _ in 0..200 {
+        let error = within(Engine::<u64, Vec<u8>>::builder().open(directory.path())).await.err().unwrap();
+        assert!(matches!(error, Error::Decode(_)), "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_directory_of_something_else_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();

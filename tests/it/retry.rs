@@ -101,6 +101,37 @@ async fn at_the_limit_of_reruns_the_conflict_says_how_often_it_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_with_an_async_body_can_be_spawned() {
+    let engine = in_memory::<String, u64>(4).await;
+    let runs = Arc::new(AtomicU32::new(0));
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (db, runs) = (engine.handle(), Arc::clone(&runs));
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    let runs = Arc::clone(&runs);
+                    // `move`: a body that borrows is not known to be `Send` here (rust-lang/rust#110338).
+                    db.transaction_async(async move |txn| {
+                        runs.fetch_add(1, Ordering::Relaxed);
+                        let count = txn.get("count")?.as_deref().copied().unwrap_or(0);
+                        tokio::task::yield_now().await;
+                        txn.insert("count".into(), count + 1);
+                        Ok::<_, Error>(())
+                    })
+                    .await
+                    .unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        within(task).await.unwrap();
+    }
+    assert_eq!(engine.handle().get("count").unwrap().as_deref(), Some(&160));
+    assert!(runs.load(Ordering::Relaxed) >= 160);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_can_be_spawned() {
     let engine = in_memory::<String, u64>(4).await;
     let db = engine.handle();
