@@ -1,2 +1,24 @@
 //! Whole-engine tests through the public face, a module for each behaviour.
-mod smoke;
+
+mod autocommit;
+mod bad_input;
+mod contention;
+mod damage;
+mod durable;
+mod effort;
+mod harness;
+mod ingest;
+mod interleaving;
+mod isolation;
+mod keys;
+mod lifecycle;
+mod misuse;
+mod model;
+mod panics;
+mod phantoms;
+mod reclaim;
+mod relaxed;
+mod reshape;
+mod retry;
+mod scans;
+mod transactions;
