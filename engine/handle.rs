@@ -266,7 +266,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         }
     }
 
-    /// [`Handle::transaction`] for a body that must await something.
+    /// [`Handle::transaction`] for a body that must await something. Within a spawned task write it as
+    /// `async move |transaction| { .. }`: of a closure that borrows, the compiler can't tell that it may be sent.
     ///
     /// # Errors
     /// As for [`Handle::transaction`].

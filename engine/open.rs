@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anabranch_coordinator::Coordinator;
 use anabranch_shard::{
@@ -33,7 +34,24 @@ pub(crate) async fn open<K: Key, V: Value, P: Partition<K>>(
 ) -> Result<Engine<K, V, P>, Error> {
     let started = builder.env.now();
     let shards = options.shards;
-    let Opened { mut wal, logs, summary } = Wal::open(disk, directory, options, &*builder.env).await?;
+    let opened = Wal::open(disk, directory, options, &*builder.env).await?;
+    let session = opened.wal.disk();
+    let engine = open_log(builder, runtime, opened, shards, started).await;
+    if engine.is_err() {
+        // The lock ends with the last task that loads; who opens next waits for that.
+        session.closing();
+    }
+    engine
+}
+
+async fn open_log<K: Key, V: Value, P: Partition<K>>(
+    builder: EngineBuilder<K, V, P>,
+    runtime: tokio::runtime::Handle,
+    opened: Opened,
+    shards: usize,
+    started: Duration,
+) -> Result<Engine<K, V, P>, Error> {
+    let Opened { mut wal, logs, summary } = opened;
     let router = Router::new(wal.hash_seed(), builder.partition.clone(), shards);
     let maps: Vec<_> = (0..shards).map(|_| Arc::new(ShardMap::new(wal.hash_seed()))).collect();
     let recovered_to = summary.recovered_to;

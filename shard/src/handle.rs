@@ -138,7 +138,7 @@ impl<K: Key, V: Value> Shard<K, V> {
     /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.
     #[must_use]
     pub fn queues(&self) -> (Queues, usize) {
-        self.turn.take(|core| (core.queues(), core.remembered())).unwrap_or_default()
+        self.turn.queues()
     }
 
     /// How many commits of one phase are under way.

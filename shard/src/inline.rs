@@ -48,7 +48,13 @@ pub fn commit_inline<K: Key, V: Value>(
     let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
     match catch_unwind(run) {
         Ok((outcome, outboxes)) => {
-            let turns: Vec<_> = held.into_iter().map(|(turn, _)| turn).collect();
+            let turns: Vec<_> = held
+                .into_iter()
+                .map(|(turn, core)| {
+                    turn.note(&core);
+                    turn
+                })
+                .collect();
             // Outside all turns (F3).
             for (turn, outbox) in turns.into_iter().zip(outboxes) {
                 turn.deliver(outbox);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anabranch_wal::{Fault, Health};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::core::ShardCore;
+use crate::core::{Queues, ShardCore};
 use crate::reject::panic_message;
 use crate::sequencer::Sequencer;
 use crate::{Key, Value};
@@ -19,6 +19,26 @@ pub(crate) struct Turn<K, V> {
     sequencer: Arc<Sequencer>,
     /// Messages sent to the actor and not handled yet.
     pending: AtomicUsize,
+    gauges: Gauges,
+}
+
+/// What the core looked like when the turn was last given up, for those who only want to know. Taking the turn
+/// for that would wait for a user's closure, or hang if the closure itself asks.
+#[derive(Default)]
+struct Gauges {
+    pinned: AtomicUsize,
+    in_line: AtomicUsize,
+    for_space: AtomicUsize,
+    remembered: AtomicUsize,
+}
+
+impl Gauges {
+    fn set(&self, queues: Queues, remembered: usize) {
+        self.pinned.store(queues.pinned, Ordering::Relaxed);
+        self.in_line.store(queues.in_line, Ordering::Relaxed);
+        self.for_space.store(queues.for_space, Ordering::Relaxed);
+        self.remembered.store(remembered, Ordering::Relaxed);
+    }
 }
 
 /// Counts a message from before it is sent until it was handled, or dropped on the way.
@@ -32,7 +52,20 @@ impl<K, V> Drop for Pending<K, V> {
 
 impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
-        Self { core: Mutex::new(core), sequencer, pending: AtomicUsize::new(0) }
+        Self { core: Mutex::new(core), sequencer, pending: AtomicUsize::new(0), gauges: Gauges::default() }
+    }
+
+    /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.
+    pub(crate) fn queues(&self) -> (Queues, usize) {
+        let read = |gauge: &AtomicUsize| gauge.load(Ordering::Relaxed);
+        let Gauges { pinned, in_line, for_space, remembered } = &self.gauges;
+        let queues = Queues { pinned: read(pinned), in_line: read(in_line), for_space: read(for_space) };
+        (queues, read(remembered))
+    }
+
+    /// Notes how the core is left.
+    pub(crate) fn note(&self, core: &ShardCore<K, V>) {
+        self.gauges.set(core.queues(), core.remembered());
     }
 
     pub(crate) fn pending(self: &Arc<Self>) -> Pending<K, V> {
@@ -71,6 +104,7 @@ impl<K: Key, V: Value> Turn<K, V> {
         let mut core = self.core.lock();
         if self.health().fault().is_some() {
             core.abandon();
+            self.note(&core);
             return None;
         }
         self.guarded(core, work)
@@ -81,7 +115,9 @@ impl<K: Key, V: Value> Turn<K, V> {
         mut core: MutexGuard<'_, ShardCore<K, V>>,
         work: impl FnOnce(&mut ShardCore<K, V>) -> T,
     ) -> Option<T> {
-        match catch_unwind(AssertUnwindSafe(|| work(&mut core))) {
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut core)));
+        self.note(&core);
+        match done {
             Ok(done) => Some(done),
             Err(panic) => {
                 self.poison(&*panic);

@@ -119,7 +119,10 @@ async fn transactions_that_meet_a_busy_shard_get_through_by_two_phases() {
         }
         within(busy).await.unwrap().unwrap();
         assert!(engine.stats().two_phase > 0);
-        assert_eq!(entries(engine.handle().range(..12)).iter().map(|entry| entry.1).sum::<u64>(), 20 * 12 + 20 * 4);
+        assert_eq!(
+            entries(engine.handle().range(..12)).iter().map(|entry| entry.1).sum::<u64>(),
+            20 * 12 + 20 * 4
+        );
         assert_eq!((engine.stats().waiting(), engine.stats().readers), (0, 0));
     }
 }
@@ -147,8 +150,10 @@ async fn dropped_commits_leave_nothing(engine: &Engine<u64, u64>) {
             2 => poll_and_drop(add_one(&db, keys), polls),
             _ => {
                 let mut txn = db.begin();
-                keys.iter().for_each(|key| drop(txn.get(key).unwrap()));
-                keys.iter().for_each(|key| txn.insert(*key, round));
+                for key in keys {
+                    txn.get(&key).unwrap();
+                    txn.insert(key, round);
+                }
                 poll_and_drop(txn.commit(), polls);
             }
         }
@@ -208,7 +213,10 @@ fn a_future_that_is_never_polled_does_nothing() {
     runtime.block_on(async {
         let engine = in_memory::<u64, u64>(1).await;
         drop(engine.handle().insert(1, 1));
-        assert!(matches!(std::pin::pin!(engine.sync()).as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(()))));
+        assert!(matches!(
+            std::pin::pin!(engine.sync()).as_mut().poll(&mut Context::from_waker(Waker::noop())),
+            Poll::Ready(Ok(()))
+        ));
         assert_eq!(engine.handle().get(&1).unwrap(), None);
     });
 }

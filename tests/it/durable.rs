@@ -94,7 +94,9 @@ async fn acknowledged_removes_stay_removed() {
 async fn a_commit_larger_than_a_segment_gets_what_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     let builder = || Engine::<u64, Vec<u8>>::builder().shards(2).segment_bytes(1 << 20);
-    let value = |seed: u8, len: usize| -> Vec<u8> { (0..len).map(|at| (at as u8).wrapping_mul(31) ^ seed).collect() };
+    let value = |seed: u8, len: usize| -> Vec<u8> {
+        (0..=u8::MAX).cycle().take(len).map(|at| at.wrapping_mul(31) ^ seed).collect()
+    };
     let engine = within(builder().open(directory.path())).await.unwrap();
     let db = engine.handle();
     within(db.insert(0, value(0, 10 << 20))).await.unwrap();
@@ -104,7 +106,9 @@ async fn a_commit_larger_than_a_segment_gets_what_it_needs() {
     }))
     .await
     .unwrap();
-    let grown = within(db.update(0, |old| old.map(|old| [old.as_slice(), &[7; 1 << 20]].concat()))).await.unwrap();
+    let grown = within(db.update(0, |old| old.map(|old| [old.as_slice(), &vec![7; 1 << 20]].concat())))
+        .await
+        .unwrap();
     assert_eq!(grown.unwrap().len(), 11 << 20);
     within(db.insert(11, vec![1])).await.unwrap();
     drop(engine);

@@ -12,7 +12,7 @@ use anabranch::{Engine, Env, Error, Key, SystemEnv, Value};
 use futures_core::Stream;
 
 /// What takes longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Awaits, and fails instead of hanging.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -53,9 +53,7 @@ pub(crate) async fn open<K: Key, V: Value>(directory: impl AsRef<Path>, shards: 
 }
 
 /// What a scan yields, with the values copied out.
-pub(crate) fn entries<K, V: Copy>(
-    scan: impl Iterator<Item = Result<(K, Arc<V>), Error>>,
-) -> Vec<(K, V)> {
+pub(crate) fn entries<K, V: Copy>(scan: impl Iterator<Item = Result<(K, Arc<V>), Error>>) -> Vec<(K, V)> {
     scan.map(|entry| entry.map(|(key, value)| (key, *value)).expect("the engine is open")).collect()
 }
 

@@ -115,7 +115,8 @@ async fn of_two_that_insert_what_both_found_absent_one_commits() {
                 assert_eq!(txn.get(&7).unwrap(), None);
                 txn.insert(7, value);
             }
-            let (first, second) = within(async { tokio::join!(first.commit(), second.commit()) }).await;
+            let (first, second) =
+                within(Box::pin(async { tokio::join!(first.commit(), second.commit()) })).await;
             assert_ne!(is_conflict(first), is_conflict(second), "{isolation:?} on {shards}");
         }
     }
@@ -162,7 +163,7 @@ async fn blind_writes_conflict_with_nothing_when_serializable() {
                 txn.insert(key, value);
             }
         }
-        let (first, second) = within(async { tokio::join!(first.commit(), second.commit()) }).await;
+        let (first, second) = within(Box::pin(async { tokio::join!(first.commit(), second.commit()) })).await;
         let last = first.unwrap().timestamp() < second.unwrap().timestamp();
         let expected = if last { 2 } else { 1 };
         assert_eq!(entries(db.range(..)), (0..8).map(|key| (key, expected)).collect::<Vec<_>>());

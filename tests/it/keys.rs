@@ -52,7 +52,8 @@ async fn keys_of_all_kinds_are_found_scanned_and_recovered() {
     works(vec!["b".to_owned(), String::new(), "\u{1F30A}".to_owned()], |index| index as u64).await;
     works(vec![vec![1_u8, 2], vec![], vec![255]], |index| index as u64).await;
     works(vec![("a".to_owned(), 2_u32), ("a".to_owned(), 1), (String::new(), 9)], |_| ()).await;
-    let seats = vec![Seat { row: 7, letter: 'a' }, Seat { row: 1, letter: 'z' }, Seat { row: 1, letter: 'b' }];
+    let seats =
+        vec![Seat { row: 7, letter: 'a' }, Seat { row: 1, letter: 'z' }, Seat { row: 1, letter: 'b' }];
     works(seats, |index| match index {
         0 => Booking::Free,
         _ => Booking::Taken { by: "me".into(), paid: (index > 1).then_some(9.5) },
@@ -133,7 +134,11 @@ async fn a_partitioner_keeps_keys_that_are_used_together_on_one_shard() {
         .unwrap();
     }
     let stats = engine.stats();
-    assert_eq!((stats.commits, stats.log.records), (4, 4), "each transaction stayed on one shard, in one log");
+    assert_eq!(
+        (stats.commits, stats.log.records),
+        (4, 4),
+        "each transaction stayed on one shard, in one log"
+    );
     assert_eq!(stats.shards.iter().map(|shard| shard.keys).collect::<Vec<_>>(), [5; 4]);
     assert_eq!(db.get("c:3").unwrap().as_deref(), Some(&3), "a borrowed key goes the same way");
     assert_eq!(db.get(&"c:3".to_owned()).unwrap().as_deref(), Some(&3));

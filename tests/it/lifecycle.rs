@@ -84,7 +84,8 @@ fn an_engine_may_be_dropped_inside_and_outside_of_async_code() {
     let directory = tempfile::tempdir().unwrap();
     let home = runtime();
     for durable in [false, true] {
-        let make = async || if durable { open::<u64, u64>(directory.path(), 2).await } else { in_memory(2).await };
+        let make =
+            async || if durable { open::<u64, u64>(directory.path(), 2).await } else { in_memory(2).await };
         home.block_on(async { drop(make().await) });
         let outside = home.block_on(make());
         let db = outside.handle();
@@ -99,7 +100,11 @@ fn an_engine_may_be_dropped_inside_and_outside_of_async_code() {
 }
 
 async fn opened<K: Key, V: Value>(directory: &Path, number: usize) -> Box<dyn std::any::Any> {
-    if number % 2 == 0 { Box::new(in_memory::<K, V>(1).await) } else { Box::new(open::<K, V>(directory, 1).await) }
+    if number.is_multiple_of(2) {
+        Box::new(in_memory::<K, V>(1).await)
+    } else {
+        Box::new(open::<K, V>(directory, 1).await)
+    }
 }
 
 #[tokio::test]
@@ -145,7 +150,10 @@ async fn everything_is_closed(db: &Handle<u64, u64>) {
     txn.insert(1, 1);
     txn.insert(2, 1);
     closed(txn.commit().await.map(drop));
-    let body = |txn: &mut anabranch::Transaction<u64, u64>| Ok::<_, Error>(txn.insert(1, 1));
+    let body = |txn: &mut anabranch::Transaction<u64, u64>| {
+        txn.insert(1, 1);
+        Ok::<_, Error>(())
+    };
     closed(db.transaction(body).await);
     let mut sink = db.ingest(anabranch::IngestOptions::default());
     let sent = sink.send(1, 1).await;
@@ -160,7 +168,11 @@ async fn after_closing_every_call_says_so() {
             let engine = if durable { open(directory.path(), 2).await } else { in_memory(2).await };
             let db = engine.handle();
             within(db.insert(1, 1)).await.unwrap();
-            if drops { drop(engine) } else { within(engine.close()).await.unwrap() }
+            if drops {
+                drop(engine);
+            } else {
+                within(engine.close()).await.unwrap();
+            }
             within(everything_is_closed(&db)).await;
         }
     }

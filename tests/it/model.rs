@@ -12,7 +12,7 @@ use crate::harness::{entries, in_memory, open, within};
 type Model = BTreeMap<u8, u32>;
 type Bounds = (Bound<u8>, Bound<u8>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Insert(u8, u32),
     Remove(u8),
@@ -207,7 +207,7 @@ fn an_engine_in_memory_does_what_a_sorted_map_does() {
     let operations = prop::collection::vec(operation(), 1..60);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(operations in operations, shards in prop_oneof![Just(1_usize), Just(4)])| {
-        runtime.block_on(within(async { run(operations, in_memory(shards).await, None).await }));
+        runtime.block_on(within(async { Box::pin(run(operations, in_memory(shards).await, None)).await }));
     });
 }
 
@@ -220,7 +220,8 @@ fn an_engine_on_disk_does_what_a_sorted_map_does_over_many_lives() {
     proptest!(config, |(operations in operations, shards in 1..4_usize)| {
         let directory = crate::harness::fast_directory();
         runtime.block_on(within(async {
-            run(operations, open(directory.path(), shards).await, Some(directory.path())).await;
+            let engine = open(directory.path(), shards).await;
+            Box::pin(run(operations, engine, Some(directory.path()))).await;
         }));
     });
 }

@@ -37,7 +37,7 @@ async fn a_panic_in_a_transactions_body_is_the_callers_own() {
         async move {
             db.transaction(|txn| {
                 (0..9).for_each(|key| txn.insert(key, 1));
-                if txn.contains_key(&1)? { panic!("in the body") }
+                assert!(!txn.contains_key(&1)?, "in the body");
                 Ok::<_, Error>(())
             })
             .await
@@ -103,13 +103,15 @@ async fn nobody_hangs<const N: usize>(engine: Engine<Trap<N>, u64>, place: u8) {
     let mut callers = tokio::task::JoinSet::new();
     for round in 0..5 {
         for key in [13, 12, 14, 13, 200] {
-            let handle = || engine.handle();
-            let (a, b, c, d, e) = (handle(), handle(), handle(), handle(), handle());
-            callers.spawn(async move { a.insert(Trap(key), round).await });
-            callers.spawn(async move { b.update(Trap(key), |old| old.map(|old| old + 1)).await.map(drop) });
-            callers.spawn(async move { c.remove(&Trap(key)).await.map(drop) });
+            let db = engine.handle();
+            callers.spawn(async move { db.insert(Trap(key), round).await });
+            let db = engine.handle();
+            callers.spawn(async move { db.update(Trap(key), |old| old.map(|old| old + 1)).await.map(drop) });
+            let db = engine.handle();
+            callers.spawn(async move { db.remove(&Trap(key)).await.map(drop) });
+            let db = engine.handle();
             callers.spawn(async move {
-                d.transaction(|txn| {
+                db.transaction(|txn| {
                     txn.get(&Trap(key))?;
                     txn.range(Trap(5)..Trap(20)).for_each(drop);
                     (key..key + 6).for_each(|key| txn.insert(Trap(key), round));
@@ -117,16 +119,18 @@ async fn nobody_hangs<const N: usize>(engine: Engine<Trap<N>, u64>, place: u8) {
                 })
                 .await
             });
+            let db = engine.handle();
             callers.spawn(async move {
-                e.get(&Trap(key))?;
-                e.range(..).for_each(drop);
-                e.len().map(drop)
+                db.get(&Trap(key))?;
+                db.range(..).for_each(drop);
+                db.len().map(drop)
             });
         }
     }
     while let Some(ended) = within(callers.join_next()).await {
         match ended {
-            Ok(Ok(()) | Err(Error::Indeterminate { .. } | Error::ReadOnly { .. } | Error::Encode { .. })) => {}
+            Ok(Ok(()) | Err(Error::Indeterminate { .. } | Error::ReadOnly { .. } | Error::Encode { .. })) => {
+            }
             Ok(Err(error)) => panic!("{error:?}"),
             Err(ended) => assert!(ended.is_panic()),
         }

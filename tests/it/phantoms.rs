@@ -7,7 +7,10 @@ use anabranch::{Engine, Error, Isolation};
 use crate::harness::{in_memory, within};
 
 /// Scans `10..20`, lets `change` be committed, and tells whether the scanner then conflicts.
-async fn conflicts(engine: &Engine<u64, u64>, change: impl AsyncFnOnce(&anabranch::Handle<u64, u64>)) -> bool {
+async fn conflicts(
+    engine: &Engine<u64, u64>,
+    change: impl AsyncFnOnce(&anabranch::Handle<u64, u64>),
+) -> bool {
     let db = engine.handle();
     for key in 0..30 {
         db.remove(&key).await.unwrap();
@@ -41,7 +44,9 @@ async fn an_insert_an_update_or_a_remove_within_the_range_is_a_conflict() {
         assert!(conflicts(&engine, came_and_went).await);
         let of_several_shards = async |db: &anabranch::Handle<u64, u64>| {
             let insert_all = |txn: &mut anabranch::Transaction<u64, u64>| {
-                [1, 2, 3, 17].into_iter().for_each(|key| txn.insert(key, 0));
+                for key in [1, 2, 3, 17] {
+                    txn.insert(key, 0);
+                }
                 Ok::<_, Error>(())
             };
             db.transaction(insert_all).await.unwrap();
@@ -59,7 +64,10 @@ async fn a_change_outside_of_the_range_is_none() {
             assert!(!conflicts(&engine, async |db| db.insert(key, 0).await.unwrap()).await, "{key}");
             assert!(!conflicts(&engine, async |db| drop(db.remove(&key).await.unwrap())).await, "{key}");
         }
-        assert!(!conflicts(&engine, async |db| drop(db.remove(&12).await.unwrap())).await, "it was not there");
+        assert!(
+            !conflicts(&engine, async |db| drop(db.remove(&12).await.unwrap())).await,
+            "it was not there"
+        );
     }
 }
 
@@ -127,7 +135,8 @@ async fn of_two_that_count_a_range_and_insert_into_it_one_commits() {
                 assert_eq!(txn.range(..).count(), 0);
                 txn.insert(key, 1);
             }
-            let (first, second) = within(async { tokio::join!(first.commit(), second.commit()) }).await;
+            let (first, second) =
+                within(Box::pin(async { tokio::join!(first.commit(), second.commit()) })).await;
             assert_ne!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");
             assert_eq!(db.len().unwrap(), 1);
         }

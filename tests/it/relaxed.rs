@@ -38,7 +38,7 @@ async fn a_relaxed_engine_never_has_more_unsynced_commits_than_it_may() {
     for key in 0..200 {
         within(engine.handle().insert(key, vec![1])).await.unwrap();
         let stats = engine.stats();
-        assert!(key + 1 <= stats.synced.0 + 10, "{key} is acknowledged, synced is {}", stats.synced.0);
+        assert!(key < stats.synced.0 + 10, "{key} is acknowledged, synced is {}", stats.synced.0);
     }
     assert!(engine.stats().log.syncs < 200, "commits share syncs");
 }
@@ -50,7 +50,7 @@ async fn a_relaxed_engine_never_has_more_unsynced_bytes_than_it_may() {
     for key in 0..100 {
         within(engine.handle().insert(key, vec![1; 1_000])).await.unwrap();
         let stats = engine.stats();
-        assert!(key + 1 <= stats.synced.0 + 10, "{key} is acknowledged, synced is {}", stats.synced.0);
+        assert!(key < stats.synced.0 + 10, "{key} is acknowledged, synced is {}", stats.synced.0);
     }
     // More at once than may ever be unsynced.
     within(engine.handle().insert(0, vec![1; 50_000])).await.unwrap();

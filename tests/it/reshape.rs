@@ -45,7 +45,10 @@ async fn the_partitioner_may_change_with_every_open() {
         let engine = within(builder.open(directory.path())).await.unwrap();
         let db = engine.handle();
         for key in 0..30 {
-            assert_eq!(db.get(&key).unwrap().as_deref().copied(), life.checked_sub(1).map(|life| life as u64));
+            assert_eq!(
+                db.get(&key).unwrap().as_deref().copied(),
+                life.checked_sub(1).map(|life| life as u64)
+            );
             within(db.insert(key, life as u64)).await.unwrap();
         }
         assert_eq!(db.range(..).count(), 30);

@@ -46,7 +46,11 @@ async fn a_range_holds_what_a_sorted_map_has_forwards_and_backwards() {
                 let mut expected = expected(&model, bounds);
                 assert_eq!(entries(snapshot.range(bounds)), expected, "{bounds:?} of {size} on {shards}");
                 expected.reverse();
-                assert_eq!(entries(snapshot.range(bounds).rev()), expected, "{bounds:?} of {size} on {shards}");
+                assert_eq!(
+                    entries(snapshot.range(bounds).rev()),
+                    expected,
+                    "{bounds:?} of {size} on {shards}"
+                );
             }
         }
     }
@@ -108,7 +112,20 @@ async fn ranges_that_are_empty_or_the_wrong_way_round_hold_nothing() {
 
 #[tokio::test]
 async fn a_prefix_of_strings_holds_what_begins_with_it() {
-    let keys = ["", "a", "ab", "aba", "abb", "ac", "b", "\u{e9}", "\u{e9}a", "ab\u{10FFFF}", "\u{10FFFF}", "\u{10FFFF}a"];
+    let keys = [
+        "",
+        "a",
+        "ab",
+        "aba",
+        "abb",
+        "ac",
+        "b",
+        "\u{e9}",
+        "\u{e9}a",
+        "ab\u{10FFFF}",
+        "\u{10FFFF}",
+        "\u{10FFFF}a",
+    ];
     for shards in SHARDS {
         let engine = in_memory::<String, u64>(shards).await;
         let db = engine.handle();
@@ -155,7 +172,11 @@ async fn a_scan_shows_one_moment_however_long_it_takes() {
         let (mut forwards, mut backwards) = (db.range(..), db.range(..).rev());
         let mut seen = (vec![forwards.next().unwrap()], vec![backwards.next().unwrap()]);
         for key in 0..600 {
-            if key % 3 == 0 { db.insert(key, 9_999).await.unwrap() } else { drop(db.remove(&key).await.unwrap()) }
+            if key % 3 == 0 {
+                db.insert(key, 9_999).await.unwrap();
+            } else {
+                drop(db.remove(&key).await.unwrap());
+            }
         }
         engine.vacuum().await.unwrap();
         seen.0.extend(forwards);

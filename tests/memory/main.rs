@@ -11,7 +11,10 @@ use cap::Cap;
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 /// What is allocated after so many rounds of the same work, four times in a row.
-async fn allocated_after_each<F: Future<Output = ()>>(engine: &Engine<u64, Vec<u8>>, work: impl Fn() -> F) -> Vec<usize> {
+async fn allocated_after_each<F: Future<Output = ()>>(
+    engine: &Engine<u64, Vec<u8>>,
+    work: impl Fn() -> F,
+) -> Vec<usize> {
     let mut allocated = Vec::new();
     for _ in 0..4 {
         work().await;

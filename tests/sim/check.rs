@@ -13,7 +13,7 @@ use crate::oracle::{Content, Loss, check_prefix, check_survival};
 use crate::random::Random;
 
 /// More virtual time than any life needs.
-pub(crate) const HANG: Duration = Duration::from_secs(300);
+pub(crate) const HANG: Duration = Duration::from_mins(5);
 
 /// I1 to I6: compares what the engine serves with what its users were told, and takes that as the new truth.
 pub(crate) fn verify(

@@ -84,7 +84,7 @@ pub(crate) fn faults(scenario: &Scenario) -> Result<Count, String> {
             for times in all_times {
                 for nth in 1.. {
                     let fault = Fault { operation, path_contains: None, nth, times: *times, kind: *kind };
-                    if !strike(scenario, &prepared, fault, &mut count)? {
+                    if !strike(scenario, &prepared, &fault, &mut count)? {
                         break;
                     }
                 }
@@ -95,7 +95,12 @@ pub(crate) fn faults(scenario: &Scenario) -> Result<Count, String> {
 }
 
 /// One run with one fault. `false` if the scenario has no such call.
-fn strike(scenario: &Scenario, prepared: &Prepared, fault: Fault, count: &mut Count) -> Result<bool, String> {
+fn strike(
+    scenario: &Scenario,
+    prepared: &Prepared,
+    fault: &Fault,
+    count: &mut Count,
+) -> Result<bool, String> {
     let disk = prepared.disk.process_crash();
     let at = |violation: String| format!("{}: {fault:?}: {violation}", scenario.name);
     disk.inject(fault.clone());

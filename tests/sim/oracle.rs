@@ -110,7 +110,7 @@ pub(crate) fn check_prefix(history: &History, content: &Content) -> Result<(), S
     check_counters(history, content)?;
     let commits = known.range(..=content.timestamp).map(|(ts, attempt)| (*ts, *attempt)).collect();
     let mut search = Search { history, content, unknown, counted, budget: 20_000 };
-    search.fill(&gaps, commits, &mut BTreeSet::new())
+    search.fill(&gaps, &commits, &mut BTreeSet::new())
 }
 
 fn check_counters(history: &History, content: &Content) -> Result<(), String> {
@@ -136,16 +136,16 @@ impl<'a> Search<'a> {
     fn fill(
         &mut self,
         gaps: &[u64],
-        commits: BTreeMap<u64, &'a Attempt>,
+        commits: &BTreeMap<u64, &'a Attempt>,
         used: &mut BTreeSet<usize>,
     ) -> Result<(), String> {
         self.budget = self.budget.saturating_sub(1);
         let Some((gap, later)) = gaps.split_first() else {
-            return self.compare(&commits);
+            return self.compare(commits);
         };
         let mut outcome = Err(format!("nobody committed at {gap}"));
         if self.counted > 0 {
-            outcome = self.fill(later, commits.clone(), used);
+            outcome = self.fill(later, commits, used);
         }
         for index in 0..self.unknown.len() {
             if outcome.is_ok() || self.budget == 0 {
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
             if used.insert(index) {
                 let mut commits = commits.clone();
                 commits.insert(*gap, self.unknown[index]);
-                outcome = self.fill(later, commits, used);
+                outcome = self.fill(later, &commits, used);
                 used.remove(&index);
             }
         }
@@ -213,10 +213,10 @@ pub(crate) fn check_survival(
     if all && cut < history.seen {
         return Err(format!("{} was seen in a snapshot, and only {cut} is there", history.seen));
     }
-    let mut lost = Lost::default();
+    let mut missed = Missing::default();
     for attempt in &history.attempts {
         let Outcome::Acknowledged(when) = attempt.outcome else { continue };
-        lost.last = lost.last.max(when);
+        missed.last = missed.last.max(when);
         let timestamp = attempt.timestamp.expect("an acknowledgement tells it");
         if timestamp > cut {
             if all || attempt.strong {
@@ -225,9 +225,9 @@ pub(crate) fn check_survival(
                     attempt.writes
                 ));
             }
-            lost.commits += 1;
-            lost.bytes += attempt.writes.values().flatten().map(|tag| tag.length()).sum::<u64>();
-            lost.first = Some(lost.first.map_or(when, |first| first.min(when)));
+            missed.commits += 1;
+            missed.bytes += attempt.writes.values().flatten().map(|tag| tag.length()).sum::<u64>();
+            missed.first = Some(missed.first.map_or(when, |first| first.min(when)));
         }
     }
     for (key, counter) in &history.counters {
@@ -236,13 +236,13 @@ pub(crate) fn check_survival(
         if count < counter.base || all && missing > 0 {
             return Err(format!("{key} is {count}, but {counter:?}"));
         }
-        lost.commits += missing;
+        missed.commits += missing;
     }
-    lost.check(mode)
+    missed.check(mode)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Lost {
+struct Missing {
     commits: u64,
     bytes: u64,
     /// When the first of them, and the last commit at all, was acknowledged.
@@ -250,7 +250,7 @@ struct Lost {
     last: Duration,
 }
 
-impl Lost {
+impl Missing {
     fn check(self, mode: Mode) -> Result<(), String> {
         // A sync takes its time once it has begun.
         const SYNC_MAX: Duration = Duration::from_secs(3);

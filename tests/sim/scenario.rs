@@ -145,13 +145,13 @@ async fn perform(
     let mut failed = Ok(());
     for (number, step) in script.iter().enumerate() {
         let outcome = match *step {
-            Put(keys, length) => commit(&engine, history, number, keys, length).await,
+            Put(keys, length) => commit(&engine, history, number as u64, keys, length).await,
             Group(commits, length) => {
                 let engine = &engine;
                 let mut outcome = Ok(());
                 let mut tickets = Vec::new();
                 for index in 0..commits {
-                    match hand_over(engine, history, number + index as usize, 1, length).await {
+                    match hand_over(engine, history, number as u64 + index, 1, length).await {
                         Ok(ticket) => tickets.push(ticket),
                         Err(error) => outcome = Err(error),
                     }
@@ -196,14 +196,14 @@ async fn perform(
 async fn hand_over(
     engine: &Engine<Key, Value>,
     history: &Mutex<History>,
-    first: usize,
+    first: u64,
     keys: u64,
     length: u64,
 ) -> Result<(usize, anabranch::Ticket), Error> {
     let mut transaction = engine.handle().begin();
     let mut writes = BTreeMap::<Key, Option<Tag>>::new();
     for index in 0..keys {
-        let key = format!("key/{}", (first as u64 * 3 + index) % 8);
+        let key = format!("key/{}", (first * 3 + index) % 8);
         let tag = history.lock().unwrap().new_tag(length);
         transaction.insert(key.clone(), tag.value());
         writes.insert(key, Some(tag));
@@ -224,7 +224,7 @@ async fn hand_over(
 async fn commit(
     engine: &Engine<Key, Value>,
     history: &Mutex<History>,
-    first: usize,
+    first: u64,
     keys: u64,
     length: u64,
 ) -> Result<(), Error> {

@@ -213,16 +213,14 @@ impl Worker {
 
     fn look(&self) -> Result<Met, String> {
         let snapshot = self.db().snapshot();
-        match snapshot.is_empty() {
-            Err(error) => Ok(Err(error)),
-            Ok(_) => {
-                let content = Content::read_from(&snapshot)?;
-                self.check_seen(&content)?;
-                let mut history = self.history.lock().unwrap();
-                history.seen = history.seen.max(content.timestamp);
-                Ok(Ok(()))
-            }
+        if let Err(error) = snapshot.is_empty() {
+            return Ok(Err(error));
         }
+        let content = Content::read_from(&snapshot)?;
+        self.check_seen(&content)?;
+        let mut history = self.history.lock().unwrap();
+        history.seen = history.seen.max(content.timestamp);
+        Ok(Ok(()))
     }
 
     async fn checkpoint(&self) -> Result<Met, String> {

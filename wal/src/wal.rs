@@ -83,20 +83,35 @@ impl Wal {
         options: WalOptions,
         env: &dyn Env,
     ) -> Result<Opened, WalError> {
-        let missing = || WalError::Missing { path: directory.to_owned() };
         if options.create {
             disk.create_dir(directory).await.map_err(|error| WalError::io("creating", directory, error))?;
         }
         let disk = disk.lock(directory).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => WalError::Locked { path: directory.to_owned() },
-            std::io::ErrorKind::NotFound if !options.create => missing(),
+            std::io::ErrorKind::NotFound if !options.create => {
+                WalError::Missing { path: directory.to_owned() }
+            }
             _ => WalError::io("locking", directory, error),
         })?;
+        let opened = Self::open_locked(Arc::clone(&disk), directory, options, env).await;
+        if opened.is_err() {
+            // The lock ends with the last task that reads; who opens next waits for that.
+            disk.closing();
+        }
+        opened
+    }
+
+    async fn open_locked(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        options: WalOptions,
+        env: &dyn Env,
+    ) -> Result<Opened, WalError> {
         let listing = Listing::read(&*disk, directory).await?;
         match open_manifest(&*disk, directory, &listing).await? {
             Some(manifest) => Self::recover(disk, directory, manifest, &listing, options).await,
             None if options.create => Self::create(disk, directory, options, env).await,
-            None => Err(missing()),
+            None => Err(WalError::Missing { path: directory.to_owned() }),
         }
     }
 
