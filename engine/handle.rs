@@ -6,7 +6,9 @@ use std::hash::Hash;
 use std::ops::{AsyncFnMut, RangeBounds};
 use std::sync::Arc;
 
-use anabranch_shard::{Changed, HashPartition, Key, Level, Part, Partition, Updated, Validation, Value};
+use anabranch_shard::{
+    Changed, CommitsRefused, HashPartition, Key, Level, Part, Partition, Updated, Validation, Value,
+};
 use anabranch_wal::Timestamp;
 
 use crate::ingest::{Ingest, IngestOptions};
@@ -245,6 +247,10 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// The body is synchronous: its reads are memory reads, and short transactions conflict less. It may run
     /// several times, so its effects besides the transaction should bear that.
     ///
+    /// A body that touches the same keys in each run commits in its ninth run at the latest: before that run,
+    /// what it has touched is pinned, and other commits to it wait. In such a run the body must not commit
+    /// anything outside of the transaction; that is [`Error::Nested`].
+    ///
     /// Cancel safety: dropping the future rolls back, or, once the commit was handed over, leaves it to take
     /// place.
     ///
@@ -259,7 +265,11 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         let mut retry = Retry::new();
         loop {
             let mut transaction = self.begin();
-            let result = body(&mut transaction);
+            let result = {
+                // Others may wait for this run.
+                let _refused = retry.is_claimed().then(CommitsRefused::enter);
+                body(&mut transaction)
+            };
             if let Some(done) = self.finish(transaction, result, &mut retry).await {
                 return done;
             }
@@ -277,7 +287,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         E: From<Error>,
     {
         // The body may wait for somebody who needs the same gates.
-        let mut retry = Retry::without_gates();
+        let mut retry = Retry::holding_nothing();
         loop {
             let mut transaction = self.begin();
             let result = body(&mut transaction).await;
@@ -292,7 +302,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         &self,
         transaction: Transaction<K, V, P>,
         result: Result<T, E>,
-        retry: &mut Retry,
+        retry: &mut Retry<K>,
     ) -> Option<Result<T, E>> {
         let inner = &self.inner;
         let value = match result {
@@ -301,12 +311,15 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
                 // U1: the error may rest on what was read, so that must be durable before it is told.
                 let (level, read_at) = (transaction.level(), transaction.read_timestamp());
                 drop(transaction);
+                retry.let_go();
                 let confirmed = inner.acknowledged(level, read_at).await;
                 return Some(Err(confirmed.err().map_or(error, E::from)));
             }
         };
         let gates = transaction.gates();
-        let committed = transaction.try_commit().await;
+        let committed = transaction.try_commit(Some(retry)).await;
+        // A run that wrote nothing has no use for its claim.
+        retry.let_go();
         let outcome = match committed {
             Ok(timestamp) => inner.acknowledged(self.level, timestamp).await,
             Err(Failed::Error(error)) => Err(error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use anabranch_coordinator::Coordinator;
+use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
     Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
 };
@@ -82,10 +82,23 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
     /// Whether a commit may begin.
     pub(crate) fn check_writable(&self) -> Result<(), Error> {
         self.closed.check()?;
-        if anabranch_shard::runs_a_change() {
+        if anabranch_shard::refuses_commits() {
             return Err(Error::Nested);
         }
         self.health().check().map_err(Error::refused)
+    }
+
+    /// Commits a transaction's parts within a claim, and returns its timestamp.
+    pub(crate) async fn submit_claimed(
+        &self,
+        claimed: Claimed,
+        parts: BTreeMap<usize, Part<K, V>>,
+        reader: Arc<Reader>,
+    ) -> Result<Timestamp, Failed> {
+        self.check_writable().map_err(Failed::Error)?;
+        let parts = parts.into_iter().collect();
+        let outcome = self.coordinator.commit_claimed(claimed, parts, Some(reader)).await;
+        self.outcome(outcome)
     }
 
     /// Hands a transaction's parts over, to the one shard or to the coordinator, and returns its timestamp.
@@ -133,6 +146,9 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
 
     /// Waits until a commit is as durable as `level` says.
     pub(crate) async fn acknowledged(&self, level: Level, timestamp: Timestamp) -> Result<(), Error> {
+        // A commit in line waits for nothing, so a loop of them would never let its thread's other tasks run.
+        // Outside of tokio this does nothing.
+        tokio::task::consume_budget().await;
         self.sequencer.reached(level, timestamp).await.map_err(Error::in_flight)
     }
 

@@ -189,6 +189,7 @@
 //! `ARCHITECTURE.md` in the repository gives the reasons, for and against.
 
 mod builder;
+mod claim;
 mod durability;
 mod engine;
 mod error;

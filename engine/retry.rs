@@ -2,25 +2,34 @@
 //!
 //! A rerun waits until the commit that won is visible, and holds *gates* for the keys that the last run
 //! touched, so that reruns over the same keys go one after the other and do not defeat each other for ever.
-//! Gates are a courtesy, not a lock: validation alone decides. A body that may await something gets none, as
-//! it might wait for whoever needs one of them; it backs off instead.
+//! Gates are a courtesy, not a lock: validation alone decides. From some run on, what the last runs touched is
+//! claimed before the next (see `claim.rs`), which is what ends it. A body that may await something gets neither
+//! gates nor claims, as it might wait for whoever needs them; it backs off instead.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch_shard::{Key, Level, Value};
+use anabranch_coordinator::Claimed;
+use anabranch_shard::{Key, Level, Part, Value};
 use anabranch_wal::Timestamp;
 use foldhash::fast::FixedState;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::Error;
-use crate::inner::Inner;
+use crate::claim::Footprint;
+use crate::inner::{Failed, Inner};
 
 const GATES: usize = 256;
 /// From this run on, or without gates from the first, a rerun waits for a random time first.
 const BACKOFF_FROM_RUN: u32 = 4;
+/// From this run on, a rerun claims what the last ones touched.
+const CLAIM_FROM_RUN: u32 = 9;
+/// How long the first claim holds up others at the most; each further one twice as long.
+const LEASE: Duration = Duration::from_millis(200);
+const LEASE_DOUBLINGS_MAX: u32 = 6;
 const BACKOFF_MIN: Duration = Duration::from_micros(50);
 const BACKOFF_DOUBLINGS_MAX: u32 = 8;
 
@@ -63,25 +72,53 @@ impl GateSet {
 }
 
 /// The runs of one transaction.
-pub(crate) struct Retry {
+pub(crate) struct Retry<K> {
     runs: u32,
     held: Vec<OwnedMutexGuard<()>>,
     held_gates: GateSet,
-    uses_gates: bool,
+    /// Whether others may be made to wait for the body.
+    holds_up_others: bool,
+    touched: Footprint<K>,
+    claimed: Option<Claimed>,
 }
 
-impl Retry {
-    pub(crate) fn new() -> Self {
-        Self { runs: 1, held: Vec::new(), held_gates: GateSet::default(), uses_gates: true }
+impl<K: Key> Retry<K> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            runs: 1,
+            held: Vec::new(),
+            held_gates: GateSet([0; GATES / 64]),
+            holds_up_others: true,
+            touched: Footprint::new(),
+            claimed: None,
+        }
     }
 
-    /// For a body that may wait for others: holding gates meanwhile could make them wait for each other.
-    pub(crate) fn without_gates() -> Self {
-        Self { uses_gates: false, ..Self::new() }
+    /// For a body that may wait for others: holding anything meanwhile could make them wait for each other.
+    pub(crate) fn holding_nothing() -> Self {
+        Self { holds_up_others: false, ..Self::new() }
+    }
+
+    /// Whether the next run has its keys pinned.
+    pub(crate) const fn is_claimed(&self) -> bool {
+        self.claimed.is_some()
+    }
+
+    /// Ends a claim that is not needed.
+    pub(crate) fn let_go(&mut self) {
+        self.claimed = None;
+    }
+
+    /// The claim within which these parts are to be committed, if there is one. Remembers them for the next.
+    pub(crate) fn claimed_for<V: Value>(&mut self, parts: &BTreeMap<usize, Part<K, V>>) -> Option<Claimed> {
+        if self.holds_up_others && self.runs + 1 >= CLAIM_FROM_RUN {
+            self.touched.add(parts);
+        }
+        self.claimed.take()
     }
 
     /// Prepares the next run, or gives up at the limit.
-    pub(crate) async fn again<K: Key, V: Value, P>(
+    pub(crate) async fn again<V: Value, P>(
         &mut self,
         inner: &Inner<K, V, P>,
         newer: Timestamp,
@@ -93,7 +130,7 @@ impl Retry {
         self.runs += 1;
         inner.counters.reruns.fetch_add(1, Ordering::Relaxed);
         let needed = self.held_gates.union(gates);
-        if self.uses_gates && needed != self.held_gates {
+        if self.holds_up_others && needed != self.held_gates {
             // All of them anew, in ascending order, so that two reruns can't wait for each other.
             self.held.clear();
             self.held_gates = needed;
@@ -102,14 +139,31 @@ impl Retry {
             }
         }
         inner.acknowledged(Level::Applied, newer).await?;
-        if self.runs >= BACKOFF_FROM_RUN || !self.uses_gates {
+        if self.holds_up_others && self.runs >= CLAIM_FROM_RUN {
+            return self.claim(inner).await;
+        }
+        if self.runs >= BACKOFF_FROM_RUN || !self.holds_up_others {
             self.back_off(inner).await?;
         }
         Ok(())
     }
 
+    /// Pins what the last runs touched. Then nobody else changes it, and the next run sees all who did.
+    async fn claim<V: Value, P>(&mut self, inner: &Inner<K, V, P>) -> Result<(), Error> {
+        inner.check_writable()?;
+        let doublings = (self.runs - CLAIM_FROM_RUN).min(LEASE_DOUBLINGS_MAX);
+        let claimed = inner.coordinator.claim(self.touched.to_claim(), LEASE * (1 << doublings)).await;
+        match inner.outcome(claimed) {
+            Ok(claimed) => self.claimed = Some(claimed),
+            Err(Failed::Error(error)) => return Err(error),
+            Err(Failed::Conflict(_)) => unreachable!("a claim is not validated"),
+        }
+        // What was committed to these keys before is applied on other shards, too.
+        inner.acknowledged(Level::Applied, inner.sequencer.last()).await
+    }
+
     /// Sleeps on the engine's runtime: the caller may be on another, or on none.
-    async fn back_off<K: Key, V: Value, P>(&self, inner: &Inner<K, V, P>) -> Result<(), Error> {
+    async fn back_off<V: Value, P>(&self, inner: &Inner<K, V, P>) -> Result<(), Error> {
         let doublings = self.runs.saturating_sub(BACKOFF_FROM_RUN).min(BACKOFF_DOUBLINGS_MAX);
         let limit = BACKOFF_MIN * (1 << doublings);
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);

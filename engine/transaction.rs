@@ -13,7 +13,7 @@ use anabranch_wal::Timestamp;
 
 use crate::inner::{Failed, Inner};
 use crate::read_set::ReadSet;
-use crate::retry::GateSet;
+use crate::retry::{GateSet, Retry};
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 use crate::write_set::WriteSet;
 use crate::{Error, Isolation};
@@ -237,7 +237,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// As for [`Transaction::commit`].
     pub async fn submit(self) -> Result<Ticket, Error> {
         let (inner, level) = (Arc::clone(&self.inner), self.level);
-        let timestamp = self.try_commit().await.map_err(|failed| match failed {
+        let timestamp = self.try_commit(None).await.map_err(|failed| match failed {
             Failed::Conflict(_) => Error::Conflict { attempts: 1 },
             Failed::Error(error) => error,
         })?;
@@ -246,8 +246,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         Ok(Ticket { timestamp, durable: inner.sequencer.reached(level, timestamp) })
     }
 
-    /// One try. Returns the timestamp whose durability confirms it.
-    pub(crate) async fn try_commit(self) -> Result<Timestamp, Failed> {
+    /// One try, on the way that its reruns have prepared. Returns the timestamp whose durability confirms it.
+    pub(crate) async fn try_commit(self, retry: Option<&mut Retry<K>>) -> Result<Timestamp, Failed> {
         let Self { inner, reader, reads, writes, .. } = self;
         inner.closed.check().map_err(Failed::Error)?;
         let read_at = reader.timestamp();
@@ -255,7 +255,10 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
             return Ok(read_at);
         }
         let parts = split(&inner, read_at, reads, writes).map_err(Failed::Error)?;
-        inner.submit(parts, Some(reader)).await
+        match retry.and_then(|retry| retry.claimed_for(&parts)) {
+            Some(claimed) => inner.submit_claimed(claimed, parts, reader).await,
+            None => inner.submit(parts, Some(reader)).await,
+        }
     }
 
     /// The gates of all keys touched so far, for a rerun.

@@ -9,16 +9,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anabranch_shard::wal::{Fault, Health};
-use anabranch_shard::{Key, Shard, Value, Vote};
+use anabranch_shard::{Key, Shard, TransactionId, Value, Vote};
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
 use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, oneshot};
 
-use crate::core::{Begin, CoordinatorCore};
+use crate::core::{Begin, Claim, CoordinatorCore, FillClaim};
 
 /// A batch is sent after so many messages even if more have come.
 const BATCH_MESSAGES_MAX: usize = 128;
@@ -27,6 +27,10 @@ pub(crate) struct CoordinatorActor<K: Key, V: Value> {
     pub(crate) core: CoordinatorCore<K, V>,
     pub(crate) shards: Arc<[Shard<K, V>]>,
     pub(crate) votes: UnboundedReceiver<Vote>,
+    /// Claims that were dropped, or whose time is up. One for each transaction in flight, so bounded by them.
+    pub(crate) let_go: UnboundedReceiver<TransactionId>,
+    /// Its other end, for the leases.
+    pub(crate) leases: UnboundedSender<TransactionId>,
     pub(crate) health: Arc<Health>,
     /// Wakes the actor when the engine fails.
     pub(crate) failed: Arc<Notify>,
@@ -46,7 +50,14 @@ impl<K: Key, V: Value> CoordinatorActor<K, V> {
             // mailbox is safe: a shard always drains it, and waits for nobody (A2).
             let _ = self.shards[shard].round(round).await;
         }
-        self.core.answer();
+        for (transaction, lease) in self.core.answer() {
+            // A claim must not rest on its owner being polled: who holds up others has a limit.
+            let let_go = self.leases.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(lease).await;
+                let _ = let_go.send(transaction);
+            });
+        }
         if self.core.in_flight() == 0 {
             for waiting in self.idle.drain(..) {
                 let _ = waiting.send(());
@@ -81,6 +92,9 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
             while let Ok(vote) = self.votes.try_recv() {
                 self.core.vote(vote);
             }
+            while let Ok(transaction) = self.let_go.try_recv() {
+                self.core.let_go(transaction);
+            }
             if self.batch < BATCH_MESSAGES_MAX
                 && let Ok(signal) = mailbox.try_recv()
             {
@@ -90,8 +104,9 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
             self.finish_batch().await;
             tokio::select! {
                 biased;
-                // The core keeps a sender, so the channel does not close.
+                // The core keeps senders, so these channels do not close.
                 Some(vote) = self.votes.recv() => self.core.vote(vote),
+                Some(transaction) = self.let_go.recv() => self.core.let_go(transaction),
                 () = self.failed.notified() => {}
                 signal = mailbox.recv() => {
                     self.batch += 1;
@@ -107,6 +122,22 @@ impl<K: Key, V: Value> Message<Begin<K, V>> for CoordinatorActor<K, V> {
 
     async fn handle(&mut self, begin: Begin<K, V>, _: &mut Context<Self, ()>) {
         self.core.begin(begin);
+    }
+}
+
+impl<K: Key, V: Value> Message<Claim<K, V>> for CoordinatorActor<K, V> {
+    type Reply = ();
+
+    async fn handle(&mut self, claim: Claim<K, V>, _: &mut Context<Self, ()>) {
+        self.core.claim(claim);
+    }
+}
+
+impl<K: Key, V: Value> Message<FillClaim<K, V>> for CoordinatorActor<K, V> {
+    type Reply = ();
+
+    async fn handle(&mut self, fill: FillClaim<K, V>, _: &mut Context<Self, ()>) {
+        self.core.fill(fill);
     }
 }
 

@@ -2,14 +2,19 @@
 //! be sent to which shard.
 //!
 //! One coordinator sends to every shard in one order, so lines never form a cycle (DESIGN section 5).
+//!
+//! A *claim* is a first phase ahead of time: it pins what a transaction is expected to touch, the transaction
+//! then runs, and is committed within its pins. It joins the lines as any first phase does, and once pinned it
+//! waits for nothing but its owner, so it adds no cycle; what its owner touches beyond it is voted down.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_shard::wal::{LogId, Timestamp};
 use anabranch_shard::{
-    Decision, Part, Participants, Prepare, Reader, Reject, Round, Sequencer, TransactionId, Vote,
+    Decision, Fill, Part, Participants, Prepare, Reader, Reject, Round, Sequencer, TransactionId, Vote,
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -26,7 +31,52 @@ pub struct Begin<K, V> {
     pub permit: OwnedSemaphorePermit,
 }
 
+/// Pin what a transaction is expected to touch before it runs.
+pub struct Claim<K, V> {
+    /// For each shard what is to be pinned there, and the bytes of log to reserve.
+    pub parts: Vec<(usize, Part<K, V>, u64)>,
+    /// Gets the claim once everything is pinned.
+    pub reply: oneshot::Sender<Result<Grant, Reject>>,
+    /// How long the pins are held at the most, from then on.
+    pub lease: Duration,
+    /// The caller's place among the transactions in flight (A2).
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// A claim that has its pins. Dropping it lets them go, unless it was filled.
+pub struct Grant {
+    transaction: TransactionId,
+    let_go: UnboundedSender<TransactionId>,
+}
+
+impl Grant {
+    /// The claim.
+    pub(crate) const fn transaction(&self) -> TransactionId {
+        self.transaction
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        // A coordinator that is gone has no claims.
+        let _ = self.let_go.send(self.transaction);
+    }
+}
+
+/// Commit something within a claim.
+pub struct FillClaim<K, V> {
+    /// The claim.
+    pub transaction: TransactionId,
+    /// The transaction's part on each shard that it read or writes.
+    pub parts: Vec<(usize, Part<K, V>)>,
+    /// Gets the timestamp.
+    pub reply: oneshot::Sender<Result<Timestamp, Reject>>,
+    /// Holds back reclamation until the last vote (PROTOCOL V8).
+    pub reader: Option<Arc<Reader>>,
+}
+
 type Outcome = Result<Timestamp, Reject>;
+type Claimant = oneshot::Sender<Result<Grant, Reject>>;
 
 /// All transactions between their first phase and their decision.
 pub struct CoordinatorCore<K, V> {
@@ -38,30 +88,49 @@ pub struct CoordinatorCore<K, V> {
     in_flight: BTreeMap<TransactionId, InFlight>,
     rounds: Vec<Round<K, V>>,
     replies: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    /// Claims granted, with their leases, or turned down.
+    claimed: Vec<(Claimant, Result<(TransactionId, Duration), Reject>)>,
+    let_go: UnboundedSender<TransactionId>,
 }
 
 struct InFlight {
+    /// The shards where it is pinned or in line.
     shards: Vec<usize>,
-    /// How many of them are written.
-    written: usize,
     votes_missing: usize,
-    reply: oneshot::Sender<Result<Timestamp, Reject>>,
-    _reader: Option<Arc<Reader>>,
+    stage: Stage,
     _permit: OwnedSemaphorePermit,
 }
 
+enum Stage {
+    /// Waits for its pins.
+    Claiming { reply: Claimant, lease: Duration },
+    /// Has its pins, and waits for its owner.
+    Claimed,
+    /// Waits for the votes that decide.
+    Deciding {
+        /// The shards that take part. A claim may have pinned more.
+        participants: Vec<usize>,
+        /// How many of them are written.
+        written: usize,
+        reply: oneshot::Sender<Outcome>,
+        _reader: Option<Arc<Reader>>,
+    },
+}
+
 impl<K, V> CoordinatorCore<K, V> {
-    /// A coordinator of so many shards, which send their votes to the other end of `votes`.
+    /// A coordinator of so many shards, which send their votes to the other end of `votes`. Claims that are
+    /// dropped are told at the other end of `let_go`.
     #[must_use]
     pub fn new(
         sequencer: Arc<Sequencer>,
         logs: Vec<LogId>,
         shards: usize,
         votes: UnboundedSender<Vote>,
+        let_go: UnboundedSender<TransactionId>,
     ) -> Self {
         let rounds = (0..shards).map(|_| empty_round()).collect();
-        let (in_flight, replies) = (BTreeMap::new(), Vec::new());
-        Self { sequencer, logs, votes, next: 0, in_flight, rounds, replies }
+        let (in_flight, replies, claimed) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { sequencer, logs, votes, next: 0, in_flight, rounds, replies, claimed, let_go }
     }
 
     /// First phase: every shard gets its part.
@@ -70,45 +139,141 @@ impl<K, V> CoordinatorCore<K, V> {
     /// If no part writes: such a transaction needs no coordinator.
     pub fn begin(&mut self, begin: Begin<K, V>) {
         let Begin { parts, reply, reader, permit } = begin;
-        self.next += 1;
-        let transaction = TransactionId(self.next);
-        let written = |(_, part): &&(usize, Part<K, V>)| !part.is_read_only();
-        let participants: Participants =
-            parts.iter().filter(written).filter_map(|(shard, _)| self.logs.get(*shard).copied()).collect();
+        let transaction = self.next_transaction();
+        let logs = self.participants(&parts);
         let in_flight = InFlight {
             shards: parts.iter().map(|(shard, _)| *shard).collect(),
-            written: parts.iter().filter(written).count(),
             votes_missing: parts.len(),
-            reply,
-            _reader: reader,
+            stage: deciding(&parts, reply, reader),
             _permit: permit,
         };
-        assert!(in_flight.written > 0, "C1: a transaction of two phases writes somewhere");
         for (shard, part) in parts {
-            let (participants, votes) = (Arc::clone(&participants), self.votes.clone());
-            self.rounds[shard].prepares.push(Prepare { transaction, part, participants, votes });
+            let (participants, votes) = (Arc::clone(&logs), self.votes.clone());
+            let prepare = Prepare { transaction, part, participants, votes, claims: None };
+            self.rounds[shard].prepares.push(prepare);
         }
         self.in_flight.insert(transaction, in_flight);
     }
 
-    /// A vote has come. The last yes commits, the first no aborts; votes after that are of no interest.
+    /// First phase of a claim: every shard pins what is named.
+    pub fn claim(&mut self, claim: Claim<K, V>) {
+        let Claim { parts, reply, lease, permit } = claim;
+        let transaction = self.next_transaction();
+        let in_flight = InFlight {
+            shards: parts.iter().map(|(shard, ..)| *shard).collect(),
+            votes_missing: parts.len(),
+            stage: Stage::Claiming { reply, lease },
+            _permit: permit,
+        };
+        for (shard, part, bytes) in parts {
+            let (participants, votes) = (Participants::from([]), self.votes.clone());
+            let prepare = Prepare { transaction, part, participants, votes, claims: Some(bytes) };
+            self.rounds[shard].prepares.push(prepare);
+        }
+        self.in_flight.insert(transaction, in_flight);
+    }
+
+    /// Second phase of a claim: what is to be committed within it. A claim that is gone, because its time was
+    /// up, and one that lacks a shard are a conflict.
+    ///
+    /// # Panics
+    /// As for [`CoordinatorCore::begin`].
+    pub fn fill(&mut self, fill: FillClaim<K, V>) {
+        let FillClaim { transaction, parts, reply, reader } = fill;
+        let logs = self.participants(&parts);
+        let claim = self.in_flight.get_mut(&transaction);
+        let Some(in_flight) = claim.filter(|claim| matches!(claim.stage, Stage::Claimed)) else {
+            self.replies.push((reply, Err(Reject::Conflict { newer: Timestamp::ZERO })));
+            return;
+        };
+        if !parts.iter().all(|(shard, _)| in_flight.shards.contains(shard)) {
+            self.replies.push((reply, Err(Reject::Conflict { newer: Timestamp::ZERO })));
+            return self.let_go(transaction);
+        }
+        in_flight.votes_missing = parts.len();
+        in_flight.stage = deciding(&parts, reply, reader);
+        for (shard, part) in parts {
+            let (participants, votes) = (Arc::clone(&logs), self.votes.clone());
+            self.rounds[shard].fills.push(Fill { transaction, part, participants, votes });
+        }
+    }
+
+    /// Ends a claim whose owner does not want it any more, or whose time is up.
+    pub fn let_go(&mut self, transaction: TransactionId) {
+        let Entry::Occupied(claim) = self.in_flight.entry(transaction) else { return };
+        if matches!(claim.get().stage, Stage::Claimed) {
+            let shards = claim.remove().shards;
+            self.abort(transaction, &shards);
+        }
+    }
+
+    /// A vote has come. The last yes commits, or grants a claim; the first no aborts; votes after that are of
+    /// no interest.
     pub fn vote(&mut self, vote: Vote) {
         let Vote { transaction, outcome } = vote;
         let Entry::Occupied(mut in_flight) = self.in_flight.entry(transaction) else { return };
         in_flight.get_mut().votes_missing -= 1;
-        if in_flight.get().votes_missing == 0 || outcome.is_err() {
-            let decided = in_flight.remove();
-            // T1: nothing is left that can fail.
-            let outcome = outcome.map(|()| self.sequencer.take(decided.written));
-            let decision = match outcome {
-                Ok(timestamp) => Decision::Commit(transaction, timestamp),
-                Err(_) => Decision::Abort(transaction),
-            };
-            for shard in decided.shards {
-                self.rounds[shard].decisions.push(decision);
-            }
-            self.replies.push((decided.reply, outcome));
+        if in_flight.get().votes_missing > 0 && outcome.is_ok() {
+            return;
         }
+        if outcome.is_ok() && matches!(in_flight.get().stage, Stage::Claiming { .. }) {
+            let claiming = std::mem::replace(&mut in_flight.get_mut().stage, Stage::Claimed);
+            if let Stage::Claiming { reply, lease } = claiming {
+                self.claimed.push((reply, Ok((transaction, lease))));
+            }
+            return;
+        }
+        let InFlight { shards, stage, .. } = in_flight.remove();
+        match stage {
+            Stage::Claiming { reply, lease } => {
+                self.claimed.push((reply, outcome.map(|()| (transaction, lease))));
+                self.abort(transaction, &shards);
+            }
+            Stage::Claimed => unreachable!("C2: nobody votes on a claim that has its pins"),
+            Stage::Deciding { participants, written, reply, .. } => {
+                // T1: nothing is left that can fail.
+                let outcome = outcome.map(|()| self.sequencer.take(written));
+                match outcome {
+                    Ok(timestamp) => self.decide(transaction, timestamp, &shards, &participants),
+                    Err(_) => self.abort(transaction, &shards),
+                }
+                self.replies.push((reply, outcome));
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        transaction: TransactionId,
+        timestamp: Timestamp,
+        pinned: &[usize],
+        participants: &[usize],
+    ) {
+        for shard in pinned {
+            let decision = if participants.contains(shard) {
+                Decision::Commit(transaction, timestamp)
+            } else {
+                Decision::Abort(transaction)
+            };
+            self.rounds[*shard].decisions.push(decision);
+        }
+    }
+
+    fn abort(&mut self, transaction: TransactionId, pinned: &[usize]) {
+        for shard in pinned {
+            self.rounds[*shard].decisions.push(Decision::Abort(transaction));
+        }
+    }
+
+    fn next_transaction(&mut self) -> TransactionId {
+        self.next += 1;
+        TransactionId(self.next)
+    }
+
+    /// The logs of the shards that are written.
+    fn participants(&self, parts: &[(usize, Part<K, V>)]) -> Participants {
+        let written = parts.iter().filter(|(_, part)| !part.is_read_only());
+        written.filter_map(|(shard, _)| self.logs.get(*shard).copied()).collect()
     }
 
     /// What has gathered for the shards since this was last asked.
@@ -116,17 +281,27 @@ impl<K, V> CoordinatorCore<K, V> {
         self.rounds
             .iter_mut()
             .enumerate()
-            .filter(|(_, round)| !round.decisions.is_empty() || !round.prepares.is_empty())
+            .filter(|(_, round)| !round.is_empty())
             .map(|(shard, round)| (shard, std::mem::replace(round, empty_round())))
             .collect()
     }
 
-    /// Answers those whose transaction was decided. A receiver that is gone has given up waiting; the commit
-    /// stands (RELIABILITY R30).
-    pub fn answer(&mut self) {
+    /// Answers those whose transaction was decided or whose claim was granted, and returns the latter with
+    /// their leases. A receiver that is gone has given up waiting: a commit stands (RELIABILITY R30), a claim is
+    /// let go, as its grant is dropped.
+    pub fn answer(&mut self) -> Vec<(TransactionId, Duration)> {
         for (reply, outcome) in self.replies.drain(..) {
             let _ = reply.send(outcome);
         }
+        let mut granted = Vec::new();
+        for (reply, outcome) in self.claimed.drain(..) {
+            let outcome = outcome.map(|(transaction, lease)| {
+                granted.push((transaction, lease));
+                Grant { transaction, let_go: self.let_go.clone() }
+            });
+            let _ = reply.send(outcome);
+        }
+        granted
     }
 
     /// The engine has failed: votes that are missing will not come. Whoever waits is told that there will be no
@@ -134,16 +309,28 @@ impl<K, V> CoordinatorCore<K, V> {
     pub fn abandon(&mut self) {
         self.in_flight.clear();
         self.replies.clear();
+        self.claimed.clear();
         self.rounds.fill_with(empty_round);
     }
 
-    /// How many transactions wait for votes.
+    /// How many transactions wait for votes, or hold a claim.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 }
 
+fn deciding<K, V>(
+    parts: &[(usize, Part<K, V>)],
+    reply: oneshot::Sender<Outcome>,
+    reader: Option<Arc<Reader>>,
+) -> Stage {
+    let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
+    assert!(written > 0, "C1: a transaction of two phases writes somewhere");
+    let participants = parts.iter().map(|(shard, _)| *shard).collect();
+    Stage::Deciding { participants, written, reply, _reader: reader }
+}
+
 const fn empty_round<K, V>() -> Round<K, V> {
-    Round { decisions: Vec::new(), prepares: Vec::new() }
+    Round { decisions: Vec::new(), fills: Vec::new(), prepares: Vec::new() }
 }

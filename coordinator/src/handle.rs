@@ -1,6 +1,7 @@
 //! The typed face of the coordinator.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_shard::wal::{LogId, Timestamp};
 use anabranch_shard::{Gone, Key, Part, Reader, Reject, Sequencer, Shard, TWO_PHASE_IN_FLIGHT_MAX, Value};
@@ -9,12 +10,15 @@ use kameo::mailbox;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::actor::{CoordinatorActor, WhenIdle};
-use crate::core::{Begin, CoordinatorCore};
+use crate::core::{Begin, Claim, CoordinatorCore, FillClaim, Grant};
 
 const MAILBOX_MESSAGES_MAX: usize = 2048;
 
-// Each transaction in flight is one message; the rest is for those who wait for idleness.
+// Each transaction in flight is one message at a time; the rest is for those who wait for idleness.
 const _: () = assert!(TWO_PHASE_IN_FLIGHT_MAX < MAILBOX_MESSAGES_MAX);
+
+/// What a transaction has pinned before it runs. Dropping it lets go of the pins.
+pub struct Claimed(Grant);
 
 /// The coordinator of an engine's transactions of several shards.
 pub struct Coordinator<K: Key, V: Value> {
@@ -30,16 +34,19 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     #[must_use]
     pub fn start(shards: Arc<[Shard<K, V>]>, sequencer: &Arc<Sequencer>) -> Self {
         let (votes, votes_received) = mpsc::unbounded_channel();
+        let (leases, let_go) = mpsc::unbounded_channel();
         let logs: Vec<LogId> = shards.iter().filter_map(|shard| Some(shard.log()?.id())).collect();
         let failed = Arc::new(Notify::new());
         let woken = Arc::clone(&failed);
         sequencer.health().on_fault(move || woken.notify_one());
         let actor = CoordinatorActor {
-            core: CoordinatorCore::new(Arc::clone(sequencer), logs, shards.len(), votes),
+            core: CoordinatorCore::new(Arc::clone(sequencer), logs, shards.len(), votes, leases.clone()),
             health: Arc::clone(sequencer.health()),
             failed,
             shards,
             votes: votes_received,
+            let_go,
+            leases,
             batch: 0,
             idle: Vec::new(),
         };
@@ -58,6 +65,34 @@ impl<K: Key, V: Value> Coordinator<K, V> {
         let (reply, outcome) = oneshot::channel();
         let begin = Begin { parts, reply, reader, permit };
         self.actor.tell(begin).send().await.map_err(|_| Gone)?;
+        outcome.await.map_err(|_| Gone)
+    }
+
+    /// Pins what a transaction is expected to touch, with so many bytes of log reserved on each shard, and waits
+    /// until that is done. From then on nobody else commits to what was named, until the claim is filled or
+    /// dropped, or `lease` is over. Dropping the future gives everything back.
+    pub async fn claim(
+        &self,
+        parts: Vec<(usize, Part<K, V>, u64)>,
+        lease: Duration,
+    ) -> Result<Result<Claimed, Reject>, Gone> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Gone)?;
+        let (reply, outcome) = oneshot::channel();
+        self.actor.tell(Claim { parts, reply, lease, permit }).send().await.map_err(|_| Gone)?;
+        Ok(outcome.await.map_err(|_| Gone)?.map(Claimed))
+    }
+
+    /// Commits a transaction within a claim. One that touches anything beyond it, or that comes too late, is a
+    /// conflict with [`Timestamp::ZERO`]. Dropping the future leaves it to take place, or not.
+    pub async fn commit_claimed(
+        &self,
+        Claimed(grant): Claimed,
+        parts: Vec<(usize, Part<K, V>)>,
+        reader: Option<Arc<Reader>>,
+    ) -> Result<Result<Timestamp, Reject>, Gone> {
+        let (reply, outcome) = oneshot::channel();
+        let fill = FillClaim { transaction: grant.transaction(), parts, reply, reader };
+        self.actor.tell(fill).send().await.map_err(|_| Gone)?;
         outcome.await.map_err(|_| Gone)
     }
 

@@ -4,13 +4,14 @@
 //! votes and never ask it anything, so no cycle of full mailboxes can be built.
 //!
 //! - C1 A transaction of two phases writes at least one shard. What only reads needs no coordinator.
+//! - C2 A claim is voted on once, and again when it is filled; in between it waits for its owner alone.
 
 mod actor;
 mod core;
 mod handle;
 
-pub use core::{Begin, CoordinatorCore};
-pub use handle::Coordinator;
+pub use core::{Begin, Claim, CoordinatorCore, FillClaim, Grant};
+pub use handle::{Claimed, Coordinator};
 
 /// The shards' crate, for those who use this one.
 pub use anabranch_shard as shard;

@@ -33,12 +33,13 @@ const UPDATE_RESERVATION_BYTES: u64 = 4 << 10;
 /// For each commit, so many remembered keys are swept, so that garbage does not outgrow the work on it.
 const SWEEPS_PER_COMMIT: usize = 2;
 
-thread_local!(static IN_CHANGE: Cell<bool> = const { Cell::new(false) });
+thread_local!(static COMMITS_REFUSED: Cell<bool> = const { Cell::new(false) });
 
-/// Whether this thread is running a user's closure on a shard, which must not call back into commits (V9).
+/// Whether this thread is running a user's closure that others wait for, on a shard or within a claim, and
+/// which must not call back into commits (V9).
 #[must_use]
-pub fn runs_a_change() -> bool {
-    IN_CHANGE.get()
+pub fn refuses_commits() -> bool {
+    COMMITS_REFUSED.get()
 }
 
 /// A shard's state besides its map.
@@ -130,6 +131,10 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     pub fn round(&mut self, round: Round<K, V>) {
         for decision in round.decisions {
             self.decide(decision);
+        }
+        for fill in round.fills {
+            let outcome = self.fill(fill.transaction, fill.part, fill.participants);
+            self.outbox.vote(&fill.votes, fill.transaction, outcome);
         }
         for prepare in round.prepares {
             self.arrive(Job::Prepare(prepare));
@@ -330,7 +335,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let seen = found.as_ref().map_or(Timestamp::ZERO, |(timestamp, _)| *timestamp);
         let old = found.and_then(|(_, value)| value);
         let changed = catch_unwind(AssertUnwindSafe(|| {
-            let _inside = InChange::enter();
+            let _inside = CommitsRefused::enter();
             (update.change)(old.as_deref())
         }));
         let new = match changed {
@@ -402,6 +407,38 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             bytes = encoded.record_bytes(participants.len()) as u64;
         }
         self.outbox.applied(AppliedPart { timestamp, bytes });
+    }
+
+    /// Puts what is to be committed in the place of a claim. It holds its pins and must not wait, for space
+    /// either (L1): what it lacks, it claims the next time.
+    fn fill(
+        &mut self,
+        transaction: TransactionId,
+        part: Part<K, V>,
+        participants: Participants,
+    ) -> Result<(), Reject> {
+        let beyond_the_claim = Reject::Conflict { newer: Timestamp::ZERO };
+        let arrival = self.transactions.get(&transaction);
+        let Some(Admitted { job: Job::Prepare(claim), reservation }) =
+            arrival.and_then(|arrival| self.admitted.get_mut(arrival))
+        else {
+            unreachable!("S3: a claim is filled while it is pinned");
+        };
+        if !claim.part.covers(&part) {
+            return Err(beyond_the_claim);
+        }
+        validate(&self.map, &part, self.reclaimed)?;
+        if let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) {
+            let needed = Log::reservation_bytes(&part.encoded, participants.len());
+            let more = needed.saturating_sub(*reservation);
+            if more > 0 && !log.try_reserve(more) {
+                return Err(beyond_the_claim);
+            }
+            *reservation += more;
+        }
+        claim.part = part;
+        claim.participants = participants;
+        Ok(())
     }
 
     fn decide(&mut self, decision: Decision) {
@@ -493,6 +530,7 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => Log::reservation_bytes(&commit.part.encoded, 1),
             Self::Prepare(prepare) if prepare.part.is_read_only() => 0,
+            Self::Prepare(Prepare { claims: Some(bytes), .. }) => *bytes,
             Self::Prepare(prepare) => {
                 Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
             }
@@ -501,18 +539,21 @@ impl<K: Clone + Ord, V> Job<K, V> {
     }
 }
 
-/// Marks the thread while a user's change runs.
-struct InChange;
+/// Marks the thread while a user's closure runs that others wait for.
+#[must_use = "the mark ends when this is dropped"]
+#[derive(Debug)]
+pub struct CommitsRefused(());
 
-impl InChange {
-    fn enter() -> Self {
-        IN_CHANGE.set(true);
-        Self
+impl CommitsRefused {
+    /// From here on.
+    pub fn enter() -> Self {
+        COMMITS_REFUSED.set(true);
+        Self(())
     }
 }
 
-impl Drop for InChange {
+impl Drop for CommitsRefused {
     fn drop(&mut self) {
-        IN_CHANGE.set(false);
+        COMMITS_REFUSED.set(false);
     }
 }

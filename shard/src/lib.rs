@@ -35,13 +35,14 @@ mod validate;
 mod watermark;
 
 pub use codec::{DecodeError, decode_key, decode_value, encode, encode_write};
-pub use core::{Queues, ShardCore, runs_a_change};
+pub use core::{CommitsRefused, Queues, ShardCore, refuses_commits};
 pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_FLIGHT_MAX};
 pub use inline::{Inline, commit_inline};
 pub use key::{Key, Value};
 pub use map::{Page, ShardMap, Swept};
 pub use messages::{
-    Barrier, Change, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated, Vote,
+    Barrier, Change, Changed, Commit, Decision, Fill, Prepare, Round, Sweep, TransactionId, Update, Updated,
+    Vote,
 };
 pub use outbox::Outbox;
 pub use part::{Part, Participants, Validation};

@@ -75,6 +75,22 @@ pub struct Prepare<K, V> {
     pub participants: Participants,
     /// Where the vote goes. Never blocks (A1): there is one vote for each transaction and shard.
     pub votes: UnboundedSender<Vote>,
+    /// A claim: pins what the part names before it is known what will be written, and reserves so many bytes
+    /// for that. [`Fill`] says it, or an abort ends it.
+    pub claims: Option<u64>,
+}
+
+/// What is to be committed within a claim. It waits for nothing: what it touches is pinned already, or it is
+/// voted down.
+pub struct Fill<K, V> {
+    /// The transaction.
+    pub transaction: TransactionId,
+    /// What it read and writes here, all within what the claim named.
+    pub part: Part<K, V>,
+    /// The logs of all shards that it writes.
+    pub participants: Participants,
+    /// Where the vote goes.
+    pub votes: UnboundedSender<Vote>,
 }
 
 /// A shard's answer to a [`Prepare`].
@@ -99,8 +115,18 @@ pub enum Decision {
 pub struct Round<K, V> {
     /// Decisions.
     pub decisions: Vec<Decision>,
+    /// What is to be committed within claims.
+    pub fills: Vec<Fill<K, V>>,
     /// New parts, in the coordinator's order.
     pub prepares: Vec<Prepare<K, V>>,
+}
+
+impl<K, V> Round<K, V> {
+    /// Whether there is nothing for the shard.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.decisions.is_empty() && self.fills.is_empty() && self.prepares.is_empty()
+    }
 }
 
 /// Reclaim now what nobody can ask for any more.

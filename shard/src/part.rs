@@ -1,5 +1,7 @@
 //! A transaction's part on one shard.
 
+use std::collections::BTreeSet;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, LogId, Timestamp};
@@ -52,6 +54,20 @@ impl<K, V> Part<K, V> {
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// Whether everything that `other` reads and writes is named here. A written key covers a read of it; a
+    /// read does not cover a write.
+    pub(crate) fn covers(&self, other: &Self) -> bool
+    where
+        K: Ord,
+    {
+        let writes: BTreeSet<&K> = self.writes.iter().collect();
+        let reads: BTreeSet<&K> = self.reads.iter().collect();
+        let in_a_range = |key: &K| self.ranges.iter().any(|bounds| bounds.contains(key));
+        other.writes.iter().all(|key| writes.contains(key))
+            && other.reads.iter().all(|key| reads.contains(key) || writes.contains(key) || in_a_range(key))
+            && other.ranges.iter().all(|bounds| self.ranges.contains(bounds))
     }
 
     pub(crate) fn footprint(&self) -> Footprint<'_, K> {

@@ -12,6 +12,7 @@ mod interleaving;
 mod isolation;
 mod keys;
 mod lifecycle;
+mod liveness;
 mod misuse;
 mod model;
 mod panics;
