@@ -77,8 +77,10 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
-    /// A commit was asked for within an `update` closure, which runs on the shard that would have to serve it.
-    #[error("an `update` closure must not call back into the engine; use a transaction")]
+    /// A commit was asked for within an `update` closure, which runs on the shard that would have to serve it, or
+    /// within the body of a transaction that others wait for (see [`crate::Handle::transaction`]). Move it out of
+    /// the closure.
+    #[error("a closure that others wait for must not commit anything itself; move the commit out of it")]
     Nested,
     /// The transaction has no savepoint of this name. Nothing was rolled back.
     #[error("the transaction has no savepoint named {name:?}")]

@@ -51,7 +51,8 @@ pub struct Grant {
 
 impl Grant {
     /// The claim.
-    pub(crate) const fn transaction(&self) -> TransactionId {
+    #[must_use]
+    pub const fn transaction(&self) -> TransactionId {
         self.transaction
     }
 }
@@ -76,6 +77,8 @@ pub struct FillClaim<K, V> {
 }
 
 type Outcome = Result<Timestamp, Reject>;
+/// A claim that was granted, and how long it lasts.
+type Lease = (TransactionId, Duration);
 type Claimant = oneshot::Sender<Result<Grant, Reject>>;
 
 /// All transactions between their first phase and their decision.
@@ -89,7 +92,7 @@ pub struct CoordinatorCore<K, V> {
     rounds: Vec<Round<K, V>>,
     replies: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     /// Claims granted, with their leases, or turned down.
-    claimed: Vec<(Claimant, Result<(TransactionId, Duration), Reject>)>,
+    claimed: Vec<(Claimant, Result<Lease, Reject>)>,
     let_go: UnboundedSender<TransactionId>,
 }
 

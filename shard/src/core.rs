@@ -530,11 +530,10 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => Log::reservation_bytes(&commit.part.encoded, 1),
             Self::Prepare(prepare) if prepare.part.is_read_only() => 0,
-            Self::Prepare(Prepare { claims: Some(bytes), .. }) => *bytes,
+            Self::Prepare(Prepare { claims: Some(bytes), .. }) | Self::Update(_, bytes) => *bytes,
             Self::Prepare(prepare) => {
                 Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
             }
-            Self::Update(_, bytes) => *bytes,
         }
     }
 }
