@@ -26,6 +26,7 @@ mod messages;
 mod outbox;
 mod part;
 mod pins;
+mod primitives;
 mod readers;
 mod reject;
 mod router;

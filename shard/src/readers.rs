@@ -5,18 +5,15 @@
 //! reclaimer finds the reader, or the reader loads after the reclaimer and reads at or above the horizon: what
 //! PROTOCOL H1 asks for, with a lock in the place of the "pending" mark and the fences.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anabranch_wal::Timestamp;
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 
+use crate::primitives::{AtomicU64, Mutex, Ordering, STRIPES, own_stripe};
 use crate::sequencer::{Level, Sequencer};
 
-const STRIPES: usize = 32;
 /// The horizon is computed anew when so many commits were applied since the last time (H3).
 const REFRESH_COMMITS: u64 = 64;
 
@@ -123,15 +120,4 @@ impl Drop for Reader {
             }
         }
     }
-}
-
-fn own_stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) });
-    STRIPE.with(|stripe| {
-        if stripe.get() == usize::MAX {
-            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        stripe.get()
-    })
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use anabranch_wal::{Fault, Health, Timestamp};
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+
+use crate::primitives::{AtomicU64, Mutex, Ordering};
 
 /// On cache lines of their own (PROTOCOL T7): every read loads one of these.
 #[derive(Debug)]

@@ -1,0 +1,23 @@
+//! The primitives under what is nearly lock-free. In a module of their own, so that `tests/loom` can put loom's
+//! in their place and try every interleaving.
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
+
+pub(crate) use parking_lot::Mutex;
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Into how many stripes readers are spread.
+pub(crate) const STRIPES: usize = 32;
+
+/// This thread's stripe.
+pub(crate) fn own_stripe() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) });
+    STRIPE.with(|stripe| {
+        if stripe.get() == usize::MAX {
+            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+        }
+        stripe.get()
+    })
+}

@@ -1,0 +1,132 @@
+//! Every interleaving, by loom, of what is nearly lock-free: a watermark and those who wait for it, the registry
+//! of readers against the reclaimer, and a version chain that is trimmed while it is read.
+//!
+//! The modules are those of the crate, included by their path with loom's primitives in the place of the real
+//! ones: `--cfg loom` would break tokio.
+
+mod primitives;
+mod sequencer;
+
+#[path = "../../src/chain.rs"]
+#[expect(dead_code, reason = "not all of it is used here")]
+mod chain;
+#[path = "../../src/readers.rs"]
+#[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
+mod readers;
+#[path = "../../src/watermark.rs"]
+#[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
+mod watermark;
+
+use std::sync::Arc;
+
+use anabranch_wal::Timestamp;
+use chain::{Chain, Version};
+use loom::thread::spawn;
+use primitives::Mutex;
+use readers::Readers;
+use sequencer::{Level, Sequencer};
+use watermark::{Reached, Watermark};
+
+fn watermark() -> Arc<Watermark> {
+    Arc::new(Watermark::new(Timestamp(0)))
+}
+
+fn reached(watermark: &Arc<Watermark>, timestamp: u64) -> Reached {
+    Reached::new(Arc::clone(watermark), Arc::default(), Timestamp(timestamp))
+}
+
+#[test]
+fn whoever_waits_for_a_watermark_is_woken() {
+    loom::model(|| {
+        let watermark = watermark();
+        let raised = Arc::clone(&watermark);
+        let other = spawn(move || raised.raise(Timestamp(1)));
+        // A wake-up that is lost is a deadlock here.
+        loom::future::block_on(reached(&watermark, 1)).unwrap();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn of_two_who_raise_a_watermark_the_higher_counts_and_nobody_is_forgotten() {
+    loom::model(|| {
+        let watermark = watermark();
+        let raisers = [1, 2].map(|to| {
+            let raised = Arc::clone(&watermark);
+            spawn(move || raised.raise(Timestamp(to)))
+        });
+        loom::future::block_on(reached(&watermark, 2)).unwrap();
+        for raiser in raisers {
+            raiser.join().unwrap();
+        }
+        assert_eq!(watermark.get(), Timestamp(2));
+    });
+}
+
+#[test]
+fn one_who_gives_up_does_not_take_anothers_wake_up_along() {
+    // Three threads are too many for every interleaving; two preemptions in any place are not.
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let watermark = watermark();
+        let (raised, left) = (Arc::clone(&watermark), Arc::clone(&watermark));
+        let other = spawn(move || raised.raise(Timestamp(2)));
+        let leaver = spawn(move || {
+            let mut waiting = std::pin::pin!(reached(&left, 1));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let _ = waiting.as_mut().poll(&mut context);
+        });
+        loom::future::block_on(reached(&watermark, 2)).unwrap();
+        other.join().unwrap();
+        leaver.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_reclaimed_that_a_registered_reader_may_ask_for() {
+    loom::model(|| {
+        let sequencer = Sequencer::new(1);
+        let readers = Readers::new(Arc::clone(&sequencer));
+        let reclaimed = {
+            let readers = Arc::clone(&readers);
+            spawn(move || {
+                sequencer.raise(2);
+                readers.refresh()
+            })
+        };
+        let reader = readers.register(Level::Durable);
+        let horizon = reclaimed.join().unwrap();
+        assert!(horizon <= reader.timestamp(), "{horizon:?} was reclaimed under {:?}", reader.timestamp());
+        assert!(readers.horizon() <= reader.timestamp());
+        drop(reader);
+        assert_eq!(readers.refresh(), Timestamp(2));
+    });
+}
+
+#[test]
+fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
+    loom::model(|| {
+        let version =
+            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let sequencer = Sequencer::new(1);
+        let chain = Arc::new(Mutex::new(Chain::new(version(1))));
+        let writer = {
+            let (chain, sequencer) = (Arc::clone(&chain), Arc::clone(&sequencer));
+            spawn(move || {
+                chain.lock().push(version(2));
+                sequencer.raise(2);
+                let mut garbage = Vec::new();
+                chain.lock().trim(sequencer.get(Level::Durable), &mut garbage);
+                assert_eq!(garbage.len(), 1);
+            })
+        };
+        // H2: takes hold of the chain first, and loads the watermark second.
+        let chain = chain.lock();
+        let read_at = sequencer.get(Level::Durable);
+        let found = chain.at(read_at).and_then(|version| version.value.as_deref().copied());
+        assert_eq!(found, Some(read_at.0), "at {read_at:?}");
+        drop(chain);
+        writer.join().unwrap();
+    });
+}
