@@ -88,7 +88,7 @@ impl Disk for RealDisk {
                 Ok(entry) => {
                     let file = path.join("LOCK");
                     let file = self.run(move || flock(&file)).await?;
-                    let lock = Arc::new(DirectoryLock { _file: file, entry });
+                    let lock = Arc::new(DirectoryLock { _file: LockFile(file), entry });
                     return Ok(Arc::new(Self { queue: self.queue.clone(), lock: Some(lock) }));
                 }
                 Err(Some(leaving)) => leaving.wait_for_end().await,
@@ -283,8 +283,18 @@ fn flock(path: &Path) -> io::Result<File> {
 /// Held by a disk and all that was opened through it. The fields drop in order: first the `flock`, then the
 /// entry in the register, which lets the next engine in.
 struct DirectoryLock {
-    _file: File,
+    _file: LockFile,
     entry: Entry,
+}
+
+/// The file that is locked. Closing it is not enough: a process that is being started at that moment holds all
+/// files of this one until it is under way, and the lock with them.
+struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// The directories that are open in this process. `flock` alone would refuse a second open at once; the
@@ -335,5 +345,22 @@ impl Drop for Entry {
         OPEN.lock().remove(&self.path);
         self.tenancy.ended.store(true, Ordering::Release);
         self.tenancy.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_although_a_process_being_started_still_has_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let lock = LockFile(flock(&path).unwrap());
+        // What a fork does.
+        let _inherited = lock.0.try_clone().unwrap();
+        assert_eq!(flock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        flock(&path).unwrap();
     }
 }
