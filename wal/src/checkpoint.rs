@@ -302,7 +302,11 @@ impl CheckpointReader {
         let file = disk.open(path, OpenMode::Read).await.map_err(io)?;
         let (file_bytes, offset) = (file.len().await.map_err(io)?, FILE_HEADER_BYTES as u64);
         if file_bytes != entry.bytes {
-            return Err(WalError::corrupt(path, 0, "neither the header nor the length is what the manifest says"));
+            return Err(WalError::corrupt(
+                path,
+                0,
+                "neither the header nor the length is what the manifest says",
+            ));
         }
         Ok(Self { path: path.clone(), file, file_bytes, offset, blocks: 0, entries: 0, id: *id })
     }

@@ -200,7 +200,8 @@ async fn salvage_headers(
             scanned.free.push(file);
             continue;
         }
-        let detail = format!("the header is not intact; by its first batch, this is segment {}", header.number);
+        let detail =
+            format!("the header is not intact; by its first batch, this is segment {}", header.number);
         scanned.report(WalError::corrupt(&file.path, 0, detail))?;
         needed.push(OpenSegment { file, header });
     }
@@ -433,7 +434,12 @@ pub(crate) fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
     }
 }
 
-pub(crate) fn malformed_error(malformed: &Malformed, path: &Path, offset: usize, batch: &BatchHeader) -> WalError {
+pub(crate) fn malformed_error(
+    malformed: &Malformed,
+    path: &Path,
+    offset: usize,
+    batch: &BatchHeader,
+) -> WalError {
     match malformed {
         Malformed::UnknownKind(kind) => {
             WalError::UnknownKind { file: path.to_owned(), offset: offset as u64, kind: *kind }

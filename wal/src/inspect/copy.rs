@@ -21,7 +21,9 @@ use crate::recovery::Listing;
 use crate::ring::SEGMENT_BYTES_MIN;
 use crate::segment::{SegmentHeader, SegmentName};
 use crate::wal::new_log_entry;
-use crate::{DatabaseId, Env, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError, Write};
+use crate::{
+    DatabaseId, Env, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError, Write,
+};
 
 /// Segments of a copy are of this size, or smaller if there is less to put in.
 const SEGMENT_BYTES: u64 = 8 << 20;

@@ -512,8 +512,9 @@ async fn inspect_checkpoints(
     let mut views = Vec::new();
     for file in &listing.checkpoints {
         let path = checkpoint_path(directory, *file);
-        let entry = manifest
-            .and_then(|manifest| manifest.logs.iter().find_map(|log| log.checkpoint.filter(|c| c.file == *file)));
+        let entry = manifest.and_then(|manifest| {
+            manifest.logs.iter().find_map(|log| log.checkpoint.filter(|c| c.file == *file))
+        });
         let mut view = CheckpointView {
             file: file_name(&path),
             bytes: 0,

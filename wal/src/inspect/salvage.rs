@@ -101,12 +101,8 @@ pub async fn salvage(
     let logs = recovered_logs(directory, &manifest, &mut scanned, cut.timestamp);
     let mut new = NewDatabase::begin(target, new_directory, &manifest, cut.timestamp, env).await?;
     for (index, (log, may_lack)) in logs.iter().zip(gaps).enumerate() {
-        let mut saved = SalvagedLog {
-            id: log.id,
-            records: log.records.len() as u64,
-            may_lack,
-            ..SalvagedLog::default()
-        };
+        let mut saved =
+            SalvagedLog { id: log.id, records: log.records.len() as u64, may_lack, ..SalvagedLog::default() };
         if let Some(checkpoint) = &log.checkpoint {
             copy_checkpoint(disk, checkpoint, index, &mut new, &mut saved, &mut report.damage).await?;
         }
@@ -145,9 +141,11 @@ async fn choose_manifest(
         None if slots.iter().all(|slot| slot.problem().is_none()) && !holds_data => {
             Err(WalError::Missing { path: directory.to_owned() })
         }
-        None => {
-            Err(WalError::corrupt(&path, 0, "neither slot of the manifest is intact: nothing says what counts"))
-        }
+        None => Err(WalError::corrupt(
+            &path,
+            0,
+            "neither slot of the manifest is intact: nothing says what counts",
+        )),
     }
 }
 

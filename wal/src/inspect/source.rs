@@ -1,7 +1,7 @@
 //! A database that is read as recovery would read it, and left as it is.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,8 +71,8 @@ impl Source {
             }
             for record in &log.records {
                 for write in record.writes() {
-                    let write =
-                        write.map_err(|malformed| malformed_write(&log.file, record.timestamp, &malformed))?;
+                    let write = write
+                        .map_err(|malformed| malformed_write(&log.file, record.timestamp, &malformed))?;
                     apply(&mut entries, record.timestamp, write)?;
                 }
             }
@@ -81,12 +81,7 @@ impl Source {
     }
 
     /// Copies all of it into a missing or an empty directory: checkpoints, and the records behind them.
-    pub async fn copy(
-        &self,
-        target: &dyn Disk,
-        directory: &Path,
-        env: &dyn Env,
-    ) -> Result<Copied, WalError> {
+    pub async fn copy(&self, target: &dyn Disk, directory: &Path, env: &dyn Env) -> Result<Copied, WalError> {
         let mut new = NewDatabase::begin(target, directory, &self.manifest, self.cut, env).await?;
         for (index, log) in self.logs.iter().enumerate() {
             if let Some(checkpoint) = &log.checkpoint {
@@ -155,13 +150,13 @@ pub(super) fn check_plain(timestamp: Timestamp, write: &Write) -> Result<(), Wal
     Ok(())
 }
 
-pub(super) fn malformed_write(file: &PathBuf, timestamp: Timestamp, malformed: &Malformed) -> WalError {
+pub(super) fn malformed_write(file: &Path, timestamp: Timestamp, malformed: &Malformed) -> WalError {
     match malformed {
         Malformed::UnknownKind(kind) => {
             WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
         }
         Malformed::Shape(detail) => WalError::Corrupt {
-            file: file.clone(),
+            file: file.to_owned(),
             offset: 0,
             detail: format!("the record of commit {timestamp} is malformed: {detail}"),
             commits: Some((timestamp, timestamp)),

@@ -96,12 +96,7 @@ async fn note_slots(
     Ok(())
 }
 
-fn note_leftovers(
-    manifest: &Manifest,
-    listing: &Listing,
-    scanned: &[ScannedLog],
-    report: &mut VerifyReport,
-) {
+fn note_leftovers(manifest: &Manifest, listing: &Listing, scanned: &[ScannedLog], report: &mut VerifyReport) {
     let torn: u64 = scanned.iter().map(|log| log.torn_bytes).sum();
     if torn > 0 {
         report.notes.push(format!("{torn} bytes at the end of logs were torn by a crash, and do not count"));
