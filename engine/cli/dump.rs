@@ -25,7 +25,7 @@ use super::{Outcome, Source};
 ///   maps                           as objects, if all keys are different texts that don't begin with $;
 ///                                  else {"$map": [[key, value], ..]}
 ///   extension types                {"$ext": [type, "hexadecimal"]}
-///   what is no MessagePack, or is nested more than 200 deep    {"$raw": "hexadecimal"}
+///   what is no MessagePack, or is nested more than 40 deep    {"$raw": "hexadecimal"}
 ///
 /// Structs are maps of their fields, enums maps or text, as serde has it. Keys are sorted by kind (nil, booleans,
 /// numbers, text, binary, arrays, maps, others), then by value, text by its bytes.

@@ -9,8 +9,8 @@ use rmp::Marker;
 
 /// JSON numbers beyond this are not exact in every reader.
 const EXACT: i128 = (1 << 53) - 1;
-/// What is nested deeper is written raw.
-const DEPTH_MAX: usize = 200;
+/// What is nested deeper is written raw. A level takes up to three in JSON, and readers give up at about 128.
+const DEPTH_MAX: usize = 40;
 
 /// The beginning of a value.
 #[derive(Clone, Copy, Debug)]

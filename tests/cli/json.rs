@@ -50,9 +50,10 @@ fn lengths_that_lie_and_endless_nesting_are_raw() {
     for marker in [0x91, 0x81] {
         assert!(dumped(&vec![marker; 1 << 20])["$raw"].is_string());
     }
-    let mut nested = vec![0x91; 150];
-    nested.push(0xc0);
-    assert!(dumped(&nested).is_array());
+    let nested = |marker: &[u8], depth| [marker.repeat(depth), vec![0xc0]].concat();
+    assert!(dumped(&nested(b"\x91", 40)).is_array());
+    assert!(dumped(&nested(b"\x81\x01", 40))["$map"].is_array(), "the deepest that JSON can get is read");
+    assert!(dumped(&nested(b"\x91", 41))["$raw"].is_string());
 }
 
 proptest! {
