@@ -42,7 +42,7 @@ impl Database {
     }
 
     pub(crate) async fn open(&self) -> Engine<String, String> {
-        builder().open(&self.path).await.unwrap()
+        open(&self.path).await.unwrap()
     }
 
     /// One life: inserts, removals, transactions over all shards; long values now and then.
@@ -108,15 +108,20 @@ fn writes(number: usize) -> Writes {
     }
 }
 
+/// Opens a directory. Something may hold on to it for a moment: an open before that failed, or a process that
+/// another test is starting.
+async fn open(path: &Path) -> Result<Engine<String, String>, Error> {
+    loop {
+        match builder().open(path).await {
+            Err(Error::Locked { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => return other,
+        }
+    }
+}
+
 /// Opens a directory and reads it all.
 pub(crate) async fn content(path: &Path) -> Result<Content, Error> {
-    let engine = loop {
-        match builder().open(path).await {
-            // An open before that failed may still hold it for a moment.
-            Err(Error::Locked { .. }) => tokio::time::sleep(Duration::from_millis(1)).await,
-            other => break other?,
-        }
-    };
+    let engine = open(path).await?;
     let entries = engine.handle().range(..).map(|entry| entry.map(|(key, value)| (key, value.to_string())));
     let content = entries.collect::<Result<_, _>>()?;
     engine.close().await?;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 
 use crate::directory::{Database, SHARDS, flip, names, root};
-use crate::tool::on;
+use crate::tool::{on, once};
 
 fn options<'a>(options: &[&'a str]) -> Vec<&'a OsStr> {
     options.iter().map(|option| OsStr::new(*option)).collect()
@@ -58,8 +58,6 @@ async fn people_see_the_same_and_can_limit_it() {
     }
     assert!(!run.stdout.contains("batch 1 at byte 512"), "{}", run.stdout);
     let run = on(&database.path, "inspect", &options(&["--batches=2"]));
-    let listed = run.stdout.lines().filter(|line| line.contains(" at byte ") && line.contains("batch "));
-    assert_eq!(listed.count() % 2, 0, "{}", run.stdout);
     assert!(run.stdout.contains("more batches") && run.stdout.contains("batch 2 at byte"), "{}", run.stdout);
     assert!(!run.stdout.contains("batch 3 at byte"), "{}", run.stdout);
 }
@@ -92,11 +90,11 @@ async fn a_directory_in_use_is_left_alone_unless_asked_for() {
     let database = Database::new(root.path().join("db"));
     let engine = database.open().await;
     for command in ["inspect", "verify", "dump"] {
-        on(&database.path, command, &[]).assert_fails(2, "in use by an engine");
+        once(&database.path, command, &[]).assert_fails(2, "in use by an engine");
     }
     for command in ["backup", "salvage"] {
         let new = root.path().join(command);
-        on(&database.path, command, &[new.as_os_str()]).assert_fails(2, "in use by an engine");
+        once(&database.path, command, &[new.as_os_str()]).assert_fails(2, "in use by an engine");
         assert!(!new.exists());
     }
     let run = on(&database.path, "inspect", &options(&["--no-lock"]));

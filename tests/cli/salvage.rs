@@ -139,7 +139,8 @@ async fn of_a_damaged_checkpoint_the_other_blocks_are_saved_and_the_rest_counted
     fs::remove_file(&checkpoint).unwrap();
     let run = salvage(&database.path, &new);
     assert_eq!((run.status, run.json()["prefix"].clone()), (1, false.into()), "{run:?}");
-    assert!(content(&new).await.unwrap().len() as u64 >= expected / 3);
+    assert_eq!(run.json()["logs"][0]["entries"], 0);
+    assert!(!content(&new).await.unwrap().is_empty());
 }
 
 #[tokio::test]

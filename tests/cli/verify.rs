@@ -38,7 +38,7 @@ async fn damage_is_named_with_file_and_byte() {
     let checkpoint = names(&database.path, ".ckp")[1].clone();
 
     copy(&database.path, &changed);
-    flip(&changed.join(&checkpoint), 300);
+    flip(&changed.join(&checkpoint), 100);
     let run = json(&changed);
     assert_eq!(run.status, 1, "{run:?}");
     let damage = run.json()["damage"].clone();

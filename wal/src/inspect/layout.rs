@@ -260,10 +260,13 @@ pub async fn inspect(disk: &ReadOnlyDisk, directory: &Path, detail: Detail) -> R
         checkpoints: Vec::new(),
         other: listing.other.clone(),
     };
-    for name in &listing.segments {
-        let segment = inspect_segment(disk, directory, *name, manifest.as_ref(), detail).await;
-        view.segments.push(segment.unwrap_or_else(|error| unreadable(*name, directory, &error)));
+    // In the order of each log, for the sake of records that reach from one segment into the next.
+    let mut last = None;
+    for name in in_log_order(disk, directory, &listing.segments).await {
+        let segment = inspect_segment(disk, directory, name, manifest.as_ref(), detail, &mut last).await;
+        view.segments.push(segment.unwrap_or_else(|error| unreadable(name, directory, &error)));
     }
+    view.segments.sort_by(|a, b| a.file.cmp(&b.file));
     view.checkpoints = inspect_checkpoints(disk, directory, &listing, manifest.as_ref()).await;
     Ok(view)
 }
@@ -361,12 +364,46 @@ fn unreadable(name: SegmentName, directory: &Path, error: &WalError) -> SegmentV
     SegmentView { problem: Some(error.to_string()), ..blank_view(name, directory, 0) }
 }
 
+async fn in_log_order(disk: &ReadOnlyDisk, directory: &Path, names: &[SegmentName]) -> Vec<SegmentName> {
+    let mut numbered = Vec::new();
+    for name in names {
+        let number = header_of(disk, directory, *name).await.map(|header| header.number);
+        numbered.push((name.log, number, *name));
+    }
+    numbered.sort();
+    numbered.into_iter().map(|(.., name)| name).collect()
+}
+
+async fn header_of(disk: &ReadOnlyDisk, directory: &Path, name: SegmentName) -> Option<SegmentHeader> {
+    let file = SegmentFile::open(disk, name.path(directory)).await.ok()?;
+    let sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await.ok()?;
+    SegmentHeader::parse(&file.path, &sector).ok().flatten()
+}
+
+/// Where the segment before ended, and the beginning of a record that it ended in.
+struct Before {
+    log: LogId,
+    end: ChainEnd,
+    stream: RecordStream,
+}
+
+impl Before {
+    /// Whether the segment continues that one.
+    fn leads_to(&self, header: &SegmentHeader) -> bool {
+        self.log == header.log
+            && self.end.segment.next() == header.number
+            && self.end.lsn.next() == header.first_lsn
+            && self.end.header_crc == header.previous_crc
+    }
+}
+
 async fn inspect_segment(
     disk: &ReadOnlyDisk,
     directory: &Path,
     name: SegmentName,
     manifest: Option<&Manifest>,
     detail: Detail,
+    before: &mut Option<Before>,
 ) -> Result<SegmentView, WalError> {
     let file = SegmentFile::open(disk, name.path(directory)).await?;
     let bytes = read_whole(&file).await?;
@@ -403,19 +440,28 @@ async fn inspect_segment(
     view.first_lsn = Some(header.first_lsn);
     view.cut =
         manifest.map(|manifest| manifest.cut_of(header.incarnation)).filter(|cut| *cut != Timestamp::MAX);
-    walk(&file.path, &bytes, &header, detail, &mut view);
+    let stream = before.take().filter(|before| before.leads_to(&header));
+    let mut stream = stream.map(|before| before.stream).unwrap_or_default();
+    stream.begin_segment(header.incarnation);
+    let end = walk(&file.path, &bytes, &header, detail, &mut stream, &mut view);
+    *before = Some(Before { log: header.log, end, stream });
     Ok(view)
 }
 
 /// Follows the chain from the segment's own header.
-fn walk(path: &Path, bytes: &Bytes, header: &SegmentHeader, detail: Detail, view: &mut SegmentView) {
+fn walk(
+    path: &Path,
+    bytes: &Bytes,
+    header: &SegmentHeader,
+    detail: Detail,
+    stream: &mut RecordStream,
+    view: &mut SegmentView,
+) -> ChainEnd {
     let mut end = ChainEnd {
         lsn: header.first_lsn.previous(),
         header_crc: header.previous_crc,
         segment: header.number,
     };
-    let mut stream = RecordStream::default();
-    stream.begin_segment(header.incarnation);
     let mut offset = SECTOR_BYTES;
     let mut sealed = false;
     while !sealed
@@ -433,7 +479,7 @@ fn walk(path: &Path, bytes: &Bytes, header: &SegmentHeader, detail: Detail, view
         }
         let listed = view.batches.len() < detail.batches_max;
         let mut contents = Vec::new();
-        if detail.records && listed && batch.kind == BatchKind::Data {
+        if detail.records && batch.kind == BatchKind::Data {
             let pushed = stream.push(&batch, payload, |record| {
                 contents.push(RecordView {
                     timestamp: record.timestamp,
@@ -455,6 +501,7 @@ fn walk(path: &Path, bytes: &Bytes, header: &SegmentHeader, detail: Detail, view
     view.used_bytes = used as u64;
     view.free_bytes = (bytes.len() - used) as u64;
     view.ends = if sealed { "a seal: full".into() } else { what_stands(bytes, offset) };
+    end
 }
 
 impl BatchView {
