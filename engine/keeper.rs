@@ -205,6 +205,9 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             shard.stop().await;
         }
         self.log_tasks.shutdown().await;
+        if let Some(wal) = &self.wal {
+            wal.settle().await;
+        }
         outcome
     }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use anabranch::{Engine, Error, Handle, Key, Value};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::harness::{block_on, entries, in_memory, open, within};
+use crate::harness::{block_on, entries, fast_directory, in_memory, open, within};
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -254,4 +254,18 @@ async fn a_close_among_commits_keeps_what_was_acknowledged() {
         let found = engine.handle().range(task * 1_000_000..(task + 1) * 1_000_000).count() as u64;
         assert!((acknowledged..=acknowledged + 1).contains(&found), "{found} of {acknowledged}");
     }
+}
+
+#[tokio::test]
+async fn a_closed_engine_has_given_its_directory_back() {
+    let root = fast_directory();
+    let directory = root.path().join("db");
+    // Large segments, so that one is still being made when the engine is closed.
+    let builder = Engine::<u64, u64>::builder().shards(1).segment_bytes(64 << 20);
+    let engine = within(builder.open(&directory)).await.unwrap();
+    within(engine.handle().insert(1, 1)).await.unwrap();
+    within(engine.close()).await.unwrap();
+    // As another process would ask: one in this process waits by itself.
+    let locked = anabranch_wal::inspect::SharedLock::take(&directory);
+    assert!(locked.is_ok(), "{:?}", locked.err());
 }

@@ -35,15 +35,7 @@ impl Backup {
         timestamp: Timestamp,
         env: &dyn Env,
     ) -> Result<Self, WalError> {
-        disk.create_dir(directory).await.map_err(|error| WalError::io("creating", directory, error))?;
-        let disk = disk.lock(directory).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => WalError::Locked { path: directory.to_owned() },
-            _ => WalError::io("locking", directory, error),
-        })?;
-        if let Some(example) = Listing::read(&*disk, directory).await?.example() {
-            return Err(WalError::NotADatabase { path: directory.to_owned(), example });
-        }
-        sync_ancestors(&*disk, directory).await?;
+        let disk = claim_empty(disk, directory).await?;
         let logs = u32::try_from(shards)
             .map_err(|_| WalError::Config(format!("a database can't have {shards} shards")))?;
         let manifest = Manifest {
@@ -85,4 +77,18 @@ impl Backup {
         ManifestFile::create(&*self.disk, &self.directory, self.manifest).await?;
         Ok(entries)
     }
+}
+
+/// Makes the directory, or takes one that is empty, for a database that is to be written there.
+pub(crate) async fn claim_empty(disk: &dyn Disk, directory: &Path) -> Result<Arc<dyn Disk>, WalError> {
+    disk.create_dir(directory).await.map_err(|error| WalError::io("creating", directory, error))?;
+    let disk = disk.lock(directory).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => WalError::Locked { path: directory.to_owned() },
+        _ => WalError::io("locking", directory, error),
+    })?;
+    if let Some(example) = Listing::read(&*disk, directory).await?.example() {
+        return Err(WalError::NotADatabase { path: directory.to_owned(), example });
+    }
+    sync_ancestors(&*disk, directory).await?;
+    Ok(disk)
 }

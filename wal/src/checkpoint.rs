@@ -291,6 +291,53 @@ impl CheckpointReader {
         Ok(Self { path: path.to_owned(), file, file_bytes, offset, blocks: 0, entries: 0, id })
     }
 
+    /// Opens a checkpoint's file whose own header can't be read: its name, and its length by the manifest, say
+    /// what it is, and each block has checksums of its own.
+    pub(crate) async fn open_headless(
+        disk: &dyn Disk,
+        checkpoint: &RecoveredCheckpoint,
+    ) -> Result<Self, WalError> {
+        let RecoveredCheckpoint { id, entry, path } = checkpoint;
+        let io = |error| WalError::io("opening", path, error);
+        let file = disk.open(path, OpenMode::Read).await.map_err(io)?;
+        let (file_bytes, offset) = (file.len().await.map_err(io)?, FILE_HEADER_BYTES as u64);
+        if file_bytes != entry.bytes {
+            return Err(WalError::corrupt(
+                path,
+                0,
+                "neither the header nor the length is what the manifest says",
+            ));
+        }
+        Ok(Self { path: path.clone(), file, file_bytes, offset, blocks: 0, entries: 0, id: *id })
+    }
+
+    /// Goes past a block that is damaged behind its intact header, and returns how many entries it had. `None`
+    /// if there is no telling where the next block begins.
+    pub(crate) async fn skip_block(&mut self) -> Result<Option<u32>, WalError> {
+        let header = read_at(&*self.file, &self.path, self.offset, BLOCK_HEADER_BYTES).await?;
+        let Some(header) = BlockHeader::parse(&header) else { return Ok(None) };
+        let block = BLOCK_HEADER_BYTES + table_bytes(header.payload_bytes) + header.payload_bytes;
+        let end = self.offset + block as u64;
+        if header.kind != KIND_ENTRIES || end >= self.file_bytes {
+            return Ok(None);
+        }
+        self.offset = end;
+        self.blocks += 1;
+        Ok(Some(header.entries))
+    }
+
+    /// Whether the next block is the footer.
+    pub(crate) async fn is_at_footer(&self) -> bool {
+        let header = read_at(&*self.file, &self.path, self.offset, BLOCK_HEADER_BYTES).await;
+        let header = header.ok().and_then(|header| BlockHeader::parse(&header));
+        header.is_some_and(|header| header.kind == KIND_FOOTER)
+    }
+
+    /// The length of the file.
+    pub(crate) const fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// Which checkpoint the header says this is.
     #[must_use]
     pub const fn id(&self) -> CheckpointId {

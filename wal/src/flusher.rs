@@ -316,19 +316,19 @@ async fn sync_file(file: &SegmentFile, control: &SyncControl) -> Result<(), WalE
 
 /// What a batch's header says about the records in its payload.
 #[derive(Clone, Copy)]
-struct Part {
-    records: u32,
-    first_record: u32,
-    lowest: Timestamp,
-    highest: Timestamp,
+pub(crate) struct Part {
+    pub(crate) records: u32,
+    pub(crate) first_record: u32,
+    pub(crate) lowest: Timestamp,
+    pub(crate) highest: Timestamp,
 }
 
 impl Part {
-    const NONE: Self =
+    pub(crate) const NONE: Self =
         Self { records: 0, first_record: NO_RECORD, lowest: Timestamp::ZERO, highest: Timestamp::ZERO };
 
     /// Describes `start..end` of a buffer of `length` bytes with these records.
-    fn of(marks: &[Mark], length: usize, start: usize, end: usize) -> Self {
+    pub(crate) fn of(marks: &[Mark], length: usize, start: usize, end: usize) -> Self {
         let first = marks.partition_point(|mark| mark.offset < start);
         let beyond = marks.partition_point(|mark| mark.offset < end);
         let first_record = marks

@@ -25,6 +25,7 @@ mod error;
 mod flusher;
 mod frame;
 mod health;
+pub mod inspect;
 mod log;
 mod manifest;
 mod number;

@@ -13,7 +13,7 @@ use crate::segment::FORMAT_VERSION;
 use crate::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ANABRMAN");
-const SLOT_BYTES: usize = 128 << 10;
+pub(crate) const SLOT_BYTES: usize = 128 << 10;
 const HEADER_BYTES: usize = 32;
 const BLOCK_BYTES: usize = 4096;
 /// The most logs, that is shards, that a manifest has room for.
@@ -132,7 +132,7 @@ pub(crate) struct ManifestFile {
 }
 
 /// What stands in a slot.
-enum Slot {
+pub(crate) enum Slot {
     Valid {
         sequence: u64,
         manifest: Manifest,
@@ -267,7 +267,7 @@ fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
     Ok(slot.into())
 }
 
-fn parse_slot(slot: &[u8]) -> Slot {
+pub(crate) fn parse_slot(slot: &[u8]) -> Slot {
     let Some(header) = slot.get(..HEADER_BYTES) else { return Slot::Invalid };
     let mut fields = header;
     if fields.get_u64_le() != MAGIC {

@@ -89,17 +89,7 @@ impl EncodedWrites {
 
     /// Appends the whole record to `buffer`.
     pub(crate) fn put_record(&self, buffer: &mut Vec<u8>, timestamp: Timestamp, participants: &[LogId]) {
-        let length = self.record_bytes(participants.len()) - 4;
-        buffer.put_u32_le(length.try_into().expect("`fits` was asked before the commit was accepted"));
-        buffer.put_u8(KIND_COMMIT);
-        buffer.put_u8(0);
-        buffer.put_u64_le(timestamp.0);
-        buffer.put_u16_le(participants.len().try_into().expect("there are at most 512 shards"));
-        for log in participants {
-            buffer.put_u32_le(log.0);
-        }
-        buffer.put_u32_le(self.count);
-        buffer.extend_from_slice(&self.bytes);
+        put_record(buffer, timestamp, participants, self.count, &self.bytes);
     }
 
     /// Whether the length fields can hold the record of one commit.
@@ -107,6 +97,20 @@ impl EncodedWrites {
     pub const fn fits(&self) -> bool {
         self.bytes.len() < RECORD_BYTES_MAX
     }
+}
+
+fn put_record(buffer: &mut Vec<u8>, timestamp: Timestamp, logs: &[LogId], count: u32, writes: &[u8]) {
+    let length = HEADER_BYTES + 4 * logs.len() + writes.len() - 4;
+    buffer.put_u32_le(length.try_into().expect("`fits` was asked before the commit was accepted"));
+    buffer.put_u8(KIND_COMMIT);
+    buffer.put_u8(0);
+    buffer.put_u64_le(timestamp.0);
+    buffer.put_u16_le(logs.len().try_into().expect("there are at most 512 shards"));
+    for log in logs {
+        buffer.put_u32_le(log.0);
+    }
+    buffer.put_u32_le(count);
+    buffer.extend_from_slice(writes);
 }
 
 /// The most bytes that the writes of one commit may take in one log.
@@ -168,6 +172,11 @@ impl From<TryGetError> for Malformed {
 }
 
 impl Record {
+    /// Appends the record as it was read.
+    pub(crate) fn put(&self, buffer: &mut Vec<u8>) {
+        put_record(buffer, self.timestamp, &self.participants, self.write_count, &self.body);
+    }
+
     /// Takes the next record off the front of a stream, or `None` if the stream ends within it.
     pub(crate) fn take(stream: &mut Bytes) -> Result<Option<Self>, Malformed> {
         let Some(length) = stream.first_chunk::<4>() else { return Ok(None) };

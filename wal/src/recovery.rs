@@ -12,7 +12,7 @@ use crate::disk::{Disk, write_all_at};
 use crate::manifest::{CheckpointEntry, Fence, Manifest, ManifestFile};
 use crate::planted::{Bug, is_planted};
 use crate::record::Record;
-use crate::scan::{ScannedLog, scan_log};
+use crate::scan::{OnDamage, ScannedLog, scan_log};
 use crate::segment::SegmentName;
 use crate::{Incarnation, LogId, Timestamp, WalError};
 
@@ -153,7 +153,7 @@ pub(crate) async fn recover(
     listing: &Listing,
 ) -> Result<Recovered, WalError> {
     let before = manifest.current().clone();
-    let mut scanned = scan_all(lanes, directory, &before, listing).await?;
+    let mut scanned = scan_all(lanes, directory, &before, listing, OnDamage::Refuse).await?;
     let cut = find_cut(&before, &scanned)?;
     check_promises(directory, &before, &scanned, &cut)?;
 
@@ -190,31 +190,42 @@ pub(crate) async fn recover(
         torn_bytes: scanned.iter().map(|log| log.torn_bytes).sum(),
         orphans_removed,
     };
-    let logs = scanned
+    let logs = recovered_logs(directory, &before, &mut scanned, cut.timestamp);
+    Ok(Recovered { manifest, scanned, logs, summary })
+}
+
+/// What of each log counts, with this cut.
+pub(crate) fn recovered_logs(
+    directory: &Path,
+    manifest: &Manifest,
+    scanned: &mut [ScannedLog],
+    cut: Timestamp,
+) -> Vec<RecoveredLog> {
+    scanned
         .iter_mut()
-        .zip(&before.logs)
+        .zip(&manifest.logs)
         .map(|(log, entry)| {
             let covered = entry.checkpoint.map_or(Timestamp::ZERO, |checkpoint| checkpoint.timestamp);
             let mut records = std::mem::take(&mut log.records);
             // L3: a record is filtered by the checkpoint of the log it came from.
-            records.retain(|record| record.timestamp > covered && record.timestamp <= cut.timestamp);
+            records.retain(|record| record.timestamp > covered && record.timestamp <= cut);
             let checkpoint = entry.checkpoint.map(|checkpoint| {
                 let CheckpointEntry { file, timestamp, .. } = checkpoint;
-                let id = CheckpointId { database: before.database, log: entry.id, file, timestamp };
+                let id = CheckpointId { database: manifest.database, log: entry.id, file, timestamp };
                 RecoveredCheckpoint { id, entry: checkpoint, path: id.path(directory) }
             });
             RecoveredLog { id: log.id, file: log.end_file.clone(), checkpoint, records }
         })
-        .collect();
-    Ok(Recovered { manifest, scanned, logs, summary })
+        .collect()
 }
 
 /// All logs at once, each on its own lane.
-async fn scan_all(
+pub(crate) async fn scan_all(
     lanes: &[Arc<dyn Disk>],
     directory: &Path,
     manifest: &Manifest,
     listing: &Listing,
+    on_damage: OnDamage,
 ) -> Result<Vec<ScannedLog>, WalError> {
     let mut tasks = JoinSet::new();
     let shared = Arc::new(manifest.clone());
@@ -222,7 +233,9 @@ async fn scan_all(
         let names: Vec<_> = listing.segments.iter().filter(|name| name.log == entry.id).copied().collect();
         let (lane, entry) = (Arc::clone(&lanes[index]), entry.clone());
         let (directory, manifest) = (directory.to_owned(), Arc::clone(&shared));
-        tasks.spawn(async move { (index, scan_log(&*lane, &directory, &manifest, &entry, &names).await) });
+        tasks.spawn(async move {
+            (index, scan_log(&*lane, &directory, &manifest, &entry, &names, on_damage).await)
+        });
     }
     let mut scanned = BTreeMap::new();
     while let Some(joined) = tasks.join_next().await {
@@ -233,16 +246,16 @@ async fn scan_all(
     Ok(scanned.into_values().collect())
 }
 
-struct Cut {
-    timestamp: Timestamp,
-    dropped: u64,
+pub(crate) struct Cut {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) dropped: u64,
     /// The first commit that does not count, with the logs that should have it and don't.
-    missing: Option<(Timestamp, Vec<LogId>)>,
+    pub(crate) missing: Option<(Timestamp, Vec<LogId>)>,
 }
 
 /// The dense-prefix rule: everything up to the newest checkpoint is committed; from there, commit after
 /// commit, as long as all participants have it.
-fn find_cut(manifest: &Manifest, scanned: &[ScannedLog]) -> Result<Cut, WalError> {
+pub(crate) fn find_cut(manifest: &Manifest, scanned: &[ScannedLog]) -> Result<Cut, WalError> {
     let checkpointed = manifest.logs.iter().map(|entry| manifest.checkpointed(entry.id)).max();
     let checkpointed = checkpointed.unwrap_or_default();
     let mut found: Vec<(Timestamp, LogId, &Record)> = scanned
@@ -282,7 +295,7 @@ fn find_cut(manifest: &Manifest, scanned: &[ScannedLog]) -> Result<Cut, WalError
 }
 
 /// P5: less than any promise found is loss, and loss is never silent.
-fn check_promises(
+pub(crate) fn check_promises(
     directory: &Path,
     manifest: &Manifest,
     scanned: &[ScannedLog],

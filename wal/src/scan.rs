@@ -38,6 +38,25 @@ pub(crate) struct ScannedLog {
     pub(crate) torn_bytes: u64,
     pub(crate) promised_lsn: Lsn,
     pub(crate) promised_synced: Timestamp,
+    /// The highest `synced` promised by a batch of the walk: every commit up to it stands before that batch.
+    pub(crate) walked_synced: Timestamp,
+    /// What is wrong, where damage is only noted.
+    pub(crate) damage: Vec<WalError>,
+    /// Whether there was any.
+    pub(crate) is_damaged: bool,
+    on_damage: OnDamage,
+}
+
+/// What to do about damage. Either way nothing behind a break is ever replayed (R2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnDamage {
+    /// Recovery refuses at the first.
+    Refuse,
+    /// An inspection notes it and goes on with what stands before it.
+    Note,
+    /// So does a salvage, and where only a segment's header is gone, its first batch says what it was: segment
+    /// numbers are never reused, and the chain must still hold.
+    Salvage,
 }
 
 struct OpenSegment {
@@ -52,6 +71,7 @@ pub(crate) async fn scan_log(
     manifest: &Manifest,
     entry: &LogEntry,
     names: &[SegmentName],
+    on_damage: OnDamage,
 ) -> Result<ScannedLog, WalError> {
     let mut scanned = ScannedLog {
         id: entry.id,
@@ -68,6 +88,10 @@ pub(crate) async fn scan_log(
         torn_bytes: 0,
         promised_lsn: entry.durable_lsn,
         promised_synced: manifest.synced,
+        walked_synced: Timestamp::ZERO,
+        damage: Vec::new(),
+        is_damaged: false,
+        on_damage,
     };
     let segments = open_segments(disk, directory, manifest, entry, names, &mut scanned).await?;
     if let Some(first) = segments.first() {
@@ -77,18 +101,24 @@ pub(crate) async fn scan_log(
     let mut stream = RecordStream::default();
     let next_headers: Vec<_> =
         segments.iter().skip(1).map(|segment| Some(segment.header.clone())).chain([None]).collect();
+    let mut broken = false;
     for (segment, next) in segments.into_iter().zip(next_headers) {
-        walk_segment(manifest, segment, next.as_ref(), &mut stream, &mut scanned).await?;
+        if broken {
+            scanned.note_promises_of(&segment.file, manifest).await?;
+            continue;
+        }
+        let path = segment.file.path.clone();
+        let walked = walk_segment(manifest, segment, next.as_ref(), &mut stream, &mut scanned).await;
+        if let Err(error) = walked {
+            scanned.report(error)?;
+            scanned.end_file = path;
+            broken = true;
+        }
     }
     if scanned.end.lsn < scanned.promised_lsn {
-        return Err(WalError::corrupt(
-            &scanned.end_file,
-            scanned.end_offset,
-            format!(
-                "log {} can be read up to batch {}, and was synced up to batch {}",
-                entry.id, scanned.end.lsn, scanned.promised_lsn
-            ),
-        ));
+        let (id, end, promised) = (entry.id, scanned.end.lsn, scanned.promised_lsn);
+        let detail = format!("log {id} can be read up to batch {end}, and was synced up to batch {promised}");
+        scanned.report(WalError::corrupt(&scanned.end_file, scanned.end_offset, detail))?;
     }
     Ok(scanned)
 }
@@ -104,32 +134,19 @@ async fn open_segments(
 ) -> Result<Vec<OpenSegment>, WalError> {
     let mut needed = Vec::new();
     for name in names {
-        let file = SegmentFile::open(disk, name.path(directory)).await?;
-        let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
-        if let Some(header) = SegmentHeader::parse(&file.path, &first_sector)? {
-            check_identity(manifest, entry, &file.path, &header)?;
-            if header.number < entry.first_segment {
-                scanned.free.push(file);
-            } else if file.is_whole() {
-                needed.push(OpenSegment { file, header });
-            } else {
-                return Err(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"));
-            }
-            continue;
+        let path = name.path(directory);
+        match open_segment(disk, path, manifest, entry, scanned).await {
+            Ok(segment) => needed.extend(segment),
+            Err(error) => scanned.report(error)?,
         }
-        // Never used, or its first use was torn, or damaged: promises in it tell.
-        let bytes = read_whole(&file).await?;
-        collect_promises(&bytes, 0, manifest, scanned);
-        if file.is_whole() {
-            scanned.free.push(file);
-        } else {
-            scanned.half_made.push(file.path);
-        }
+    }
+    if scanned.on_damage == OnDamage::Salvage {
+        salvage_headers(manifest, entry, &mut needed, scanned).await?;
     }
     let whole = needed.len() + scanned.free.len();
     if whole < entry.files as usize {
         let detail = format!("log {} has {whole} segment files, and had {}", entry.id, entry.files);
-        return Err(WalError::corrupt(directory, 0, detail));
+        scanned.report(WalError::corrupt(directory, 0, detail))?;
     }
     if whole > entry.files as usize {
         // A crash of the process left one that was made and not yet noted: it must not go missing once it
@@ -140,13 +157,87 @@ async fn open_segments(
     }
     needed.sort_by_key(|segment| segment.header.number);
     let mut expected = entry.first_segment;
-    for segment in &needed {
-        if segment.header.number != expected {
-            return Err(WalError::segment_missing(directory, entry.id, expected));
+    for index in 0..needed.len() {
+        if needed[index].header.number != expected {
+            scanned.report(WalError::segment_missing(directory, entry.id, expected))?;
+            for behind in needed.drain(index..) {
+                scanned.note_promises_of(&behind.file, manifest).await?;
+            }
+            break;
         }
         expected = expected.next();
     }
     Ok(needed)
+}
+
+/// Adds the segments that have lost nothing but their header.
+async fn salvage_headers(
+    manifest: &Manifest,
+    entry: &LogEntry,
+    needed: &mut Vec<OpenSegment>,
+    scanned: &mut ScannedLog,
+) -> Result<(), WalError> {
+    for file in std::mem::take(&mut scanned.free) {
+        let first = read_at(&*file.file, &file.path, 0, 2 * SECTOR_BYTES).await?;
+        let intact = SegmentHeader::parse(&file.path, &first)?.is_some();
+        let batch = first.get(SECTOR_BYTES..).and_then(BatchHeader::parse);
+        let Some((batch, _)) = batch.filter(|_| !intact) else {
+            scanned.free.push(file);
+            continue;
+        };
+        let header = SegmentHeader {
+            database: batch.database,
+            log: batch.log,
+            number: batch.segment,
+            incarnation: batch.incarnation,
+            first_lsn: batch.lsn,
+            previous_crc: batch.previous_crc,
+        };
+        let is_there = needed.iter().any(|segment| segment.header.number == header.number);
+        let counts = header.number >= entry.first_segment
+            && check_identity(manifest, entry, &file.path, &header).is_ok();
+        if is_there || !counts {
+            scanned.free.push(file);
+            continue;
+        }
+        let detail =
+            format!("the header is not intact; by its first batch, this is segment {}", header.number);
+        scanned.report(WalError::corrupt(&file.path, 0, detail))?;
+        needed.push(OpenSegment { file, header });
+    }
+    Ok(())
+}
+
+/// Opens one file of the log. `None` if recovery does not need it.
+async fn open_segment(
+    disk: &dyn Disk,
+    path: PathBuf,
+    manifest: &Manifest,
+    entry: &LogEntry,
+    scanned: &mut ScannedLog,
+) -> Result<Option<OpenSegment>, WalError> {
+    let file = SegmentFile::open(disk, path).await?;
+    let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
+    if let Some(header) = SegmentHeader::parse(&file.path, &first_sector)? {
+        check_identity(manifest, entry, &file.path, &header)?;
+        if header.number < entry.first_segment {
+            scanned.free.push(file);
+            return Ok(None);
+        }
+        if !file.is_whole() {
+            scanned.report(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"))?;
+        }
+        return Ok(Some(OpenSegment { file, header }));
+    }
+    // Never used, or its first use was torn, or damaged: promises in it tell.
+    let bytes = read_whole(&file).await?;
+    collect_promises(&bytes, 0, manifest, scanned);
+    if file.is_whole() {
+        scanned.free.push(file);
+    } else {
+        scanned.half_made.push(file.path);
+    }
+    Ok(None)
 }
 
 fn check_identity(
@@ -172,7 +263,7 @@ fn check_identity(
     Ok(())
 }
 
-async fn read_whole(file: &SegmentFile) -> Result<Bytes, WalError> {
+pub(crate) async fn read_whole(file: &SegmentFile) -> Result<Bytes, WalError> {
     let length = usize::try_from(file.bytes)
         .map_err(|_| WalError::corrupt(&file.path, 0, "the segment is larger than the address space"))?;
     read_at(&*file.file, &file.path, 0, length).await
@@ -180,7 +271,7 @@ async fn read_whole(file: &SegmentFile) -> Result<Bytes, WalError> {
 
 /// R3: looks at every sector from `offset` on for an intact header of this log. It is never replayed; what it
 /// promised was true when it was written, and stays true.
-fn collect_promises(bytes: &Bytes, offset: usize, manifest: &Manifest, scanned: &mut ScannedLog) {
+pub(crate) fn collect_promises(bytes: &Bytes, offset: usize, manifest: &Manifest, scanned: &mut ScannedLog) {
     for start in (offset.next_multiple_of(SECTOR_BYTES)..bytes.len()).step_by(SECTOR_BYTES) {
         if let Some((header, _)) = BatchHeader::parse(&bytes[start..])
             && header.database == manifest.database
@@ -192,6 +283,27 @@ fn collect_promises(bytes: &Bytes, offset: usize, manifest: &Manifest, scanned: 
 }
 
 impl ScannedLog {
+    /// Damage: the end of a recovery, or a line in the list of a salvage.
+    fn report(&mut self, error: WalError) -> Result<(), WalError> {
+        match self.on_damage {
+            OnDamage::Refuse => Err(error),
+            OnDamage::Note | OnDamage::Salvage => {
+                self.damage.push(error);
+                self.is_damaged = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// A segment behind a break, which is not replayed: what it promised tells how much is missing.
+    async fn note_promises_of(&mut self, file: &SegmentFile, manifest: &Manifest) -> Result<(), WalError> {
+        match read_whole(file).await {
+            Ok(bytes) => collect_promises(&bytes, 0, manifest, self),
+            Err(error) => self.report(error)?,
+        }
+        Ok(())
+    }
+
     fn note_promises(&mut self, header: &BatchHeader) {
         self.promised_lsn = self.promised_lsn.max(header.durable_lsn);
         self.promised_synced = self.promised_synced.max(header.synced);
@@ -229,6 +341,7 @@ async fn walk_segment(
             break;
         }
         scanned.note_promises(&batch);
+        scanned.walked_synced = scanned.walked_synced.max(batch.synced);
         scanned.end.lsn = batch.lsn;
         scanned.end.header_crc = header_crc;
         if let BatchKind::Unknown(kind) = batch.kind {
@@ -252,7 +365,11 @@ async fn walk_segment(
     scanned.end_file.clone_from(&file.path);
     scanned.end_offset = offset as u64;
     if let Some(next) = next {
-        check_link(&header, next, sealed, offset, &file.path, scanned.end)?;
+        let linked = check_link(&header, next, sealed, offset, &file.path, scanned.end);
+        if linked.is_err() {
+            collect_promises(&bytes, offset, manifest, scanned);
+        }
+        linked?;
     } else {
         scanned.tail = bytes.slice(..offset.min(bytes.len()));
         collect_promises(&bytes, offset, manifest, scanned);
@@ -263,7 +380,7 @@ async fn walk_segment(
     Ok(())
 }
 
-fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: ChainEnd) -> bool {
+pub(crate) fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: ChainEnd) -> bool {
     if is_planted(Bug::StaleBatchAccepted) {
         return batch.log == segment.log;
     }
@@ -307,7 +424,7 @@ fn check_link(
 }
 
 /// How far something was written behind the end of the log: what a crash tore.
-fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
+pub(crate) fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
     let Some(rest) = bytes.get(offset..offset + SECTOR_BYTES) else { return 0 };
     match BatchHeader::parse(rest) {
         Some((header, _)) if header.occupied_bytes() <= bytes.len() - offset => {
@@ -317,7 +434,12 @@ fn torn_bytes(bytes: &Bytes, offset: usize) -> u64 {
     }
 }
 
-fn malformed_error(malformed: &Malformed, path: &Path, offset: usize, batch: &BatchHeader) -> WalError {
+pub(crate) fn malformed_error(
+    malformed: &Malformed,
+    path: &Path,
+    offset: usize,
+    batch: &BatchHeader,
+) -> WalError {
     match malformed {
         Malformed::UnknownKind(kind) => {
             WalError::UnknownKind { file: path.to_owned(), offset: offset as u64, kind: *kind }
@@ -333,7 +455,7 @@ fn malformed_error(malformed: &Malformed, path: &Path, offset: usize, batch: &Ba
 
 /// Puts together the records that batches cut.
 #[derive(Default)]
-struct RecordStream {
+pub(crate) struct RecordStream {
     /// The beginning of a record that the next batch continues.
     partial: BytesMut,
     incarnation: Incarnation,
@@ -342,7 +464,7 @@ struct RecordStream {
 }
 
 impl RecordStream {
-    fn begin_segment(&mut self, incarnation: Incarnation) {
+    pub(crate) fn begin_segment(&mut self, incarnation: Incarnation) {
         // An incarnation begins with a whole record; what the last one left unfinished is void.
         if incarnation != self.incarnation {
             self.partial.clear();
@@ -350,7 +472,7 @@ impl RecordStream {
         }
     }
 
-    fn push(
+    pub(crate) fn push(
         &mut self,
         batch: &BatchHeader,
         mut payload: Bytes,

@@ -469,6 +469,17 @@ impl Wal {
         self.disk.closing();
     }
 
+    /// Waits until the disk has done what was asked of it by tasks that have ended meanwhile: such work holds on
+    /// to the directory, and changes its files.
+    pub async fn settle(&self) {
+        let mut lanes = self.lanes.lock().clone();
+        lanes.extend([Arc::clone(&self.maker), Arc::clone(&self.disk)]);
+        for lane in lanes {
+            // A lane does one thing after the other; what it answers is of no interest.
+            let _ = lane.list(&self.directory).await;
+        }
+    }
+
     /// The disk session that holds the directory's lock.
     #[must_use]
     pub fn disk(&self) -> Arc<dyn Disk> {
