@@ -18,7 +18,6 @@ mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anomaly::Anomaly;
 pub(crate) use anomaly::Kind;
 pub(crate) use history::{History, Op, Outcome, Txn};
 
