@@ -1,0 +1,13 @@
+//! Isolation, proven: a checker of histories, histories from the engine, and the named anomalies one by one.
+
+mod campaign;
+mod checker;
+mod client;
+mod effort;
+mod hermitage;
+mod judge;
+mod lists;
+mod phantoms;
+mod random;
+mod retry;
+mod stage;
