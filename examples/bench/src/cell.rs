@@ -51,6 +51,7 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
     } else {
         order.tasks
     };
+    let draws = !matches!(kind, Kind::Ingest | Kind::Reopen | Kind::Memory);
     Ok(Plan {
         kind,
         keys: Keys::new(all),
@@ -58,9 +59,10 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         value_bytes: order.value_bytes,
         workers,
         sample_every: if order.level == Level::Memory { 16 } else { 1 },
+        yields: S::STYLE == Style::Tasks && workers > order.threads,
         stop: AtomicBool::new(false),
         next: AtomicU64::new(0),
-        draws: order.draw.workers(kind, workers)?,
+        draws: if draws { order.draw.workers(kind, workers)? } else { Vec::new() },
     })
 }
 
@@ -304,7 +306,8 @@ fn fill_in(result: &mut Measured, tallies: &[Tally], started: Instant) -> Outcom
     result.p50 = latency.value_at_quantile(0.5);
     result.p99 = latency.value_at_quantile(0.99);
     result.p999 = latency.value_at_quantile(0.999);
-    result.runs_per_commit = (runs > 0).then(|| runs as f64 / result.operations.max(1) as f64);
+    let commits: u64 = tallies.iter().map(|tally| tally.commits).sum();
+    result.runs_per_commit = (commits > 0).then(|| runs as f64 / commits as f64);
     if result.operations == 0 {
         return Err("nothing was done in the time given".into());
     }

@@ -83,7 +83,7 @@ pub(crate) struct Knobs {
     /// Override the durability of the workloads
     #[arg(long)]
     pub(crate) durability: Option<crate::store::Level>,
-    /// Seconds of each measurement [default: 1; 0.15 if quick]
+    /// Seconds of each measurement [default: 1; 0.12 if quick]
     #[arg(long)]
     pub(crate) seconds: Option<f64>,
     /// Rounds, each over all engines [default: 5; 2 if quick]

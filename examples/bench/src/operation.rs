@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use crate::clock;
 use crate::keys::Value;
 use crate::plan::{Drawn, Plan};
-use crate::store::{Outcome, Store, Style, missing};
+use crate::store::{Outcome, Store, missing};
 use crate::workload::Kind;
 
 /// The value that an account or a counter starts with.
@@ -18,7 +18,9 @@ pub(crate) const START: u64 = 1_000_000;
 /// What one worker did.
 pub(crate) struct Tally {
     pub(crate) operations: u64,
-    /// How often transactions ran, reruns included.
+    /// Commits of what may have to run again.
+    pub(crate) commits: u64,
+    /// How often those ran.
     pub(crate) runs: u64,
     /// What was added to all numbers.
     pub(crate) added: u64,
@@ -31,7 +33,7 @@ pub(crate) struct Tally {
 /// Works until told to stop, or until there is nothing left to do.
 pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> Outcome<Tally> {
     let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-    let mut tally = Tally { operations: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
+    let mut tally = Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
     let draws = &plan.draws[worker];
     let mut at = 0;
     while !plan.stop.load(Ordering::Relaxed) {
@@ -46,8 +48,8 @@ pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> 
             tally.latency.saturating_record(nanoseconds.max(1));
         }
         tally.operations += 1;
-        // Reads never wait, so a task that only reads has to let others run.
-        if S::STYLE == Style::Tasks && tally.operations % 64 == 0 {
+        // What never waits has to let other tasks run, if there are more than workers of the runtime.
+        if plan.yields && tally.operations % 1024 == 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -70,8 +72,7 @@ async fn one<S: Store>(
         Kind::Get => get(store, plan, first).await?,
         Kind::Update => update(store, plan, first, tally.operations).await?,
         Kind::Count { .. } => {
-            tally.runs += store.add(keys.get(first), 1).await?;
-            tally.added += 1;
+            add(store, keys.get(first), 1, tally).await?;
         }
         Kind::Read => read(store, plan, first).await?,
         Kind::Transfer { .. } | Kind::Mixed => {
@@ -79,6 +80,7 @@ async fn one<S: Store>(
                 return Err("a transfer needs two accounts".into());
             }
             tally.runs += store.transfer(keys.get(first), keys.get(second)).await?;
+            tally.commits += 1;
         }
         Kind::Scan { rows, backwards } => scan(store, plan, first, rows, backwards).await?,
         Kind::Ycsb(letter) => ycsb(store, plan, letter, drawn, tally).await?,
@@ -86,6 +88,13 @@ async fn one<S: Store>(
         Kind::Ingest | Kind::Reopen | Kind::Memory => return Err("this is not done over and over".into()),
     }
     Ok(true)
+}
+
+async fn add<S: Store>(store: &S, key: &str, by: u64, tally: &mut Tally) -> Outcome<()> {
+    tally.runs += store.add(key, by).await?;
+    tally.commits += 1;
+    tally.added += by;
+    Ok(())
 }
 
 /// Each worker has a range of new keys of its own, so that what it inserted can be checked.
@@ -171,10 +180,7 @@ async fn ycsb<S: Store>(store: &S, plan: &Plan, letter: char, drawn: Drawn, tall
             let index = plan.present + next % (plan.keys.len() - plan.present);
             update(store, plan, index, 0).await?;
         }
-        'f' => {
-            tally.runs += store.add(plan.keys.get(first), plan.keys.len() as u64).await?;
-            tally.added += plan.keys.len() as u64;
-        }
+        'f' => add(store, plan.keys.get(first), plan.keys.len() as u64, tally).await?,
         _ => update(store, plan, first, tally.operations).await?,
     }
     Ok(())

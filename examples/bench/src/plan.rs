@@ -11,8 +11,10 @@ use crate::keys::Keys;
 use crate::store::{Failure, Outcome};
 use crate::workload::Kind;
 
-/// Draws of all workers together. A worker goes through its own again and again.
-const DRAWS: usize = 1 << 20;
+/// Draws of all workers together, or as many as there are keys. A worker goes through its own again and again.
+const DRAWS_MIN: usize = 1 << 18;
+/// Of each worker.
+const WORKER_DRAWS_MIN: usize = 1 << 12;
 
 /// The knobs that say what is drawn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) value_bytes: usize,
     pub(crate) workers: usize,
     pub(crate) sample_every: u64,
+    /// Whether workers let each other run now and then.
+    pub(crate) yields: bool,
     pub(crate) stop: AtomicBool,
     /// The next new key, where workers draw them from one source.
     pub(crate) next: AtomicU64,
@@ -52,7 +56,7 @@ pub(crate) struct Plan {
 impl Draw {
     /// The draws of all workers.
     pub(crate) fn workers(&self, kind: Kind, workers: usize) -> Outcome<Vec<Vec<Drawn>>> {
-        let count = (DRAWS / workers).clamp(1 << 12, 1 << 17);
+        let count = (DRAWS_MIN.max(self.keys) / workers).max(WORKER_DRAWS_MIN);
         (0..workers).map(|worker| self.worker(kind, worker as u64, count)).collect()
     }
 
@@ -71,7 +75,7 @@ impl Draw {
             // What is popular must not lie side by side; YCSB scatters, too. Newest first, where it asks for that.
             if kind == Kind::Ycsb('d') { range - 1 - rank } else { scatter(rank, range) }
         };
-        let draw = |_| {
+        let mut draw = |_| {
             let first = one(&mut random);
             let mut second = one(&mut random);
             let crossing = self.cross.map(|share| random.random_bool(share));
@@ -85,9 +89,14 @@ impl Draw {
                 second = one(&mut random);
             }
             let index = |index: usize| u32::try_from(index).map_err(Failure::from);
-            Ok(Drawn { first: index(first)?, second: index(second)?, percent: random.random_range(0..100) })
+            Ok::<_, Failure>(Drawn { first: index(first)?, second: index(second)?, percent: random.random_range(0..100) })
         };
-        (0..count).map(draw).collect()
+        // Exactly so large, so that there is no freed memory that would spoil the count of an engine's.
+        let mut drawn = Vec::with_capacity(count);
+        for at in 0..count {
+            drawn.push(draw(at)?);
+        }
+        Ok(drawn)
     }
 }
 

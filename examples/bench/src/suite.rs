@@ -112,7 +112,7 @@ fn keys(knobs: &Knobs) -> usize {
 }
 
 fn seconds(knobs: &Knobs) -> f64 {
-    knobs.seconds.unwrap_or(if knobs.quick { 0.15 } else { 1.0 })
+    knobs.seconds.unwrap_or(if knobs.quick { 0.12 } else { 1.0 })
 }
 
 fn points(knobs: &Knobs) -> Outcome<Vec<Point>> {
