@@ -46,10 +46,9 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         _ => (count, count),
     };
     // A thread more than there are workers would only be in the way, but for those that wait for the disk.
-    let workers = if S::STYLE == Style::Threads && order.level == Level::Memory {
-        order.tasks.min(order.threads)
-    } else {
-        order.tasks
+    let workers = match (S::STYLE, order.level) {
+        (Style::Tasks, _) | (Style::Threads, Level::Full) => order.tasks,
+        _ => order.tasks.min(order.threads),
     };
     let draws = !matches!(kind, Kind::Ingest | Kind::Reopen | Kind::Memory);
     Ok(Plan {
@@ -156,7 +155,7 @@ impl Cell {
                 self.wait(runtime, store, deadline, || workers.iter().all(|worker| worker.is_finished()))?;
                 workers.into_iter().map(|worker| runtime.block_on(worker)?).collect()
             }
-            Style::Threads => std::thread::scope(|scope| {
+            _ => std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..self.plan.workers)
                     .map(|worker| {
                         let (store, plan) = (store.clone(), Arc::clone(&self.plan));

@@ -38,6 +38,12 @@ impl Value {
         Self(number, self.1.clone())
     }
 
+    /// How long it is.
+    #[cfg(feature = "fluxmap")]
+    pub(crate) fn bytes(&self) -> usize {
+        8 + self.1.0.len()
+    }
+
     /// For engines that store bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + self.1.0.len());

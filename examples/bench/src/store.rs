@@ -26,8 +26,12 @@ pub(crate) enum Level {
 pub(crate) enum Style {
     /// Tasks on a tokio runtime.
     Tasks,
-    /// Plain threads: in memory as many as there are runtime workers, on disk as many as there would be tasks.
+    /// Plain threads: as many as there would be tasks where commits wait for the disk, else as many as there are
+    /// workers of the runtime.
     Threads,
+    /// Plain threads, never more than there are workers of the runtime.
+    #[cfg(feature = "surrealmx")]
+    FewThreads,
 }
 
 /// What an engine is opened with.

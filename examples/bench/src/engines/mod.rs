@@ -43,7 +43,9 @@ const fn limit(name: &'static str, about: &'static str, run: fn(&Order) -> Outco
 pub(crate) const ALL: &[Engine] = &[
     peer("anabranch", "this one", run::<anabranch::Anabranch>),
     #[cfg(feature = "surrealmx")]
-    peer("surrealmx", "in memory, with an optional append-only log", run::<surrealmx::SurrealMx>),
+    peer("surrealmx", "in memory, with an optional append-only log", run::<surrealmx::SurrealMx<false>>),
+    #[cfg(feature = "surrealmx")]
+    peer("surrealmx-few", "on disk, with as many threads as workers", run::<surrealmx::SurrealMx<true>>),
     #[cfg(feature = "surrealkv")]
     peer("surrealkv", "LSM tree on disk, snapshot isolation", run::<surrealkv::SurrealKv>),
     #[cfg(feature = "fluxmap")]

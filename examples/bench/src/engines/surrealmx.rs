@@ -16,14 +16,19 @@ use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missi
 /// Rows of one transaction where many are loaded.
 const BATCH_ROWS: usize = 256;
 
+/// On disk, whether more threads than workers help depends on how much they get into each other's way. So it can be
+/// had with `FEW`, too.
 #[derive(Clone)]
-pub(crate) struct SurrealMx(Arc<Database>);
+pub(crate) struct SurrealMx<const FEW: bool>(Arc<Database>);
 
-impl Store for SurrealMx {
-    const STYLE: Style = Style::Threads;
+impl<const FEW: bool> Store for SurrealMx<FEW> {
+    const STYLE: Style = if FEW { Style::FewThreads } else { Style::Threads };
 
     async fn open(setup: &Setup) -> Outcome<Self> {
         let options = DatabaseOptions::default();
+        if FEW && setup.level != Level::Full {
+            return Err("see surrealmx, which has as few threads here".into());
+        }
         let (append, sync) = match setup.level {
             Level::Memory => return Ok(Self(Arc::new(Database::new_with_options(options)))),
             Level::Relaxed => {
@@ -130,7 +135,7 @@ impl Store for SurrealMx {
     }
 }
 
-impl SurrealMx {
+impl<const FEW: bool> SurrealMx<FEW> {
     /// Until it commits. Returns how often it ran.
     fn rerun(&self, mut body: impl FnMut(&mut Transaction) -> Result<(), Error>) -> Outcome<u64> {
         for runs in 1.. {
