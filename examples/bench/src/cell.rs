@@ -19,10 +19,8 @@ use crate::workload::{Kind, Workload};
 /// Runs what is ordered.
 pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
     let workload = Workload::find(&order.workload).ok_or("an unknown workload")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(order.threads)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(order.threads).enable_all().build()?;
     let cell = Cell { plan: Arc::new(plan::<S>(order, workload.kind)?), setup: setup(order, workload.kind) };
     match workload.kind {
         Kind::Ingest => cell.ingest::<S>(&runtime),
@@ -97,7 +95,10 @@ impl Used {
 impl Cell {
     fn rows(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (String, Value)> + Send {
         range.map(|index| {
-            (self.plan.keys.get(index).to_owned(), Value::new(self.first_number(index), self.plan.value_bytes))
+            (
+                self.plan.keys.get(index).to_owned(),
+                Value::new(self.first_number(index), self.plan.value_bytes),
+            )
         })
     }
 
@@ -206,7 +207,12 @@ impl Cell {
         let first: u64 = (0..plan.present).map(|index| self.first_number(index)).sum();
         let sums = matches!(
             plan.kind,
-            Kind::Count { .. } | Kind::Transfer { .. } | Kind::Mixed | Kind::Ycsb('f') | Kind::Get | Kind::Read
+            Kind::Count { .. }
+                | Kind::Transfer { .. }
+                | Kind::Mixed
+                | Kind::Ycsb('f')
+                | Kind::Get
+                | Kind::Read
         );
         if sums && sum != first + added {
             return Err(format!("all numbers sum up to {sum} instead of {}", first + added).into());
@@ -227,11 +233,16 @@ impl Cell {
         let before = Used::so_far(Some(&store));
         let started = clock::now();
         let load = {
-            let (store, cell) = (store.clone(), Self { plan: Arc::clone(&self.plan), setup: self.setup.clone() });
+            let (store, cell) =
+                (store.clone(), Self { plan: Arc::clone(&self.plan), setup: self.setup.clone() });
             async move { store.load(cell.rows(0..cell.plan.present)).await }
         };
         // On a worker of the runtime, as a task of a program would.
-        if S::STYLE == Style::Tasks { runtime.block_on(runtime.spawn(load))?? } else { pollster::block_on(load)? }
+        if S::STYLE == Style::Tasks {
+            runtime.block_on(runtime.spawn(load))??
+        } else {
+            pollster::block_on(load)?
+        }
         let seconds = started.elapsed().as_secs_f64();
         let mut result = Used::so_far(Some(&store)).since(&before);
         result.peak_bytes = resident_peak_bytes().saturating_sub(resident);

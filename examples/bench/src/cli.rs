@@ -11,7 +11,11 @@ use crate::workload::{self, Workload};
 use crate::{compare, engines, report, suite, table};
 
 #[derive(Parser)]
-#[command(name = "anabranch-bench", version, about = "Benchmark of anabranch, its peers, and what the machine can do")]
+#[command(
+    name = "anabranch-bench",
+    version,
+    about = "Benchmark of anabranch, its peers, and what the machine can do"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,

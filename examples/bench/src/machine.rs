@@ -41,9 +41,9 @@ pub(crate) fn describe() -> Vec<(String, String)> {
         ("load when begun".to_owned(), read("/proc/loadavg").trim().to_owned()),
         ("allocator".to_owned(), "mimalloc, for all".to_owned()),
     ];
-    facts.extend(crate::engines::ALL.iter().filter_map(|engine| {
-        Some((engine.name.to_owned(), version(engine.name)?))
-    }));
+    facts.extend(
+        crate::engines::ALL.iter().filter_map(|engine| Some((engine.name.to_owned(), version(engine.name)?))),
+    );
     facts
 }
 

@@ -5,6 +5,7 @@
 //! engine, so that a slow minute of the machine hits all of them. Each cell checks its result.
 
 mod cell;
+mod chart;
 mod cli;
 mod clock;
 mod compare;

@@ -33,7 +33,8 @@ pub(crate) struct Tally {
 /// Works until told to stop, or until there is nothing left to do.
 pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> Outcome<Tally> {
     let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-    let mut tally = Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
+    let mut tally =
+        Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
     let draws = &plan.draws[worker];
     let mut at = 0;
     while !plan.stop.load(Ordering::Relaxed) {
@@ -144,7 +145,11 @@ async fn read<S: Store>(store: &S, plan: &Plan, first: usize) -> Outcome<()> {
         expected += index as u64;
     }
     let sum = store.read(&keys).await?;
-    if sum == expected { Ok(()) } else { Err(format!("10 gets sum up to {sum} instead of {expected}").into()) }
+    if sum == expected {
+        Ok(())
+    } else {
+        Err(format!("10 gets sum up to {sum} instead of {expected}").into())
+    }
 }
 
 async fn scan<S: Store>(store: &S, plan: &Plan, first: usize, rows: usize, backwards: bool) -> Outcome<()> {
@@ -157,7 +162,13 @@ async fn scan<S: Store>(store: &S, plan: &Plan, first: usize, rows: usize, backw
     }
 }
 
-async fn ycsb<S: Store>(store: &S, plan: &Plan, letter: char, drawn: Drawn, tally: &mut Tally) -> Outcome<()> {
+async fn ycsb<S: Store>(
+    store: &S,
+    plan: &Plan,
+    letter: char,
+    drawn: Drawn,
+    tally: &mut Tally,
+) -> Outcome<()> {
     let first = drawn.first as usize;
     let reads = match letter {
         'a' | 'f' => 50,

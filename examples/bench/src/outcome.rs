@@ -119,9 +119,8 @@ impl Run {
     pub(crate) fn groups(&self) -> Vec<Vec<&Cell>> {
         let mut groups: Vec<Vec<&Cell>> = Vec::new();
         for cell in &self.cells {
-            let same = |group: &&mut Vec<&Cell>| {
-                group[0].workload == cell.workload && group[0].point == cell.point
-            };
+            let same =
+                |group: &&mut Vec<&Cell>| group[0].workload == cell.workload && group[0].point == cell.point;
             match groups.iter_mut().find(same) {
                 Some(group) => group.push(cell),
                 None => groups.push(vec![cell]),

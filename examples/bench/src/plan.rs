@@ -67,7 +67,8 @@ impl Draw {
             Kind::Transfer { accounts: Some(accounts) } => accounts.min(self.keys),
             _ => self.keys,
         };
-        let exponent = if matches!(kind, Kind::Ycsb(_)) { Some(self.zipf.unwrap_or(0.99)) } else { self.zipf };
+        let exponent =
+            if matches!(kind, Kind::Ycsb(_)) { Some(self.zipf.unwrap_or(0.99)) } else { self.zipf };
         let zipf = exponent.map(|exponent| zipf(range, exponent)).transpose()?;
         let one = |random: &mut StdRng| {
             let Some(zipf) = &zipf else { return random.random_range(0..range) };
@@ -89,7 +90,11 @@ impl Draw {
                 second = one(&mut random);
             }
             let index = |index: usize| u32::try_from(index).map_err(Failure::from);
-            Ok::<_, Failure>(Drawn { first: index(first)?, second: index(second)?, percent: random.random_range(0..100) })
+            Ok::<_, Failure>(Drawn {
+                first: index(first)?,
+                second: index(second)?,
+                percent: random.random_range(0..100),
+            })
         };
         // Exactly so large, so that there is no freed memory that would spoil the count of an engine's.
         let mut drawn = Vec::with_capacity(count);
@@ -105,7 +110,11 @@ fn zipf(range: usize, exponent: f64) -> Outcome<Zipf<f64>> {
     Ok(Zipf::new(range as f64, exponent)?)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank of 1 to the number of keys")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank of 1 to the number of keys"
+)]
 fn rank(sample: f64) -> usize {
     sample as usize - 1
 }

@@ -79,7 +79,10 @@ pub(crate) trait Store: Clone + Send + Sync + Sized + 'static {
     fn scan(&self, start: &str, rows: usize, backwards: bool) -> impl Future<Output = Outcome<usize>> + Send;
 
     /// Takes many rows in the fastest way that the engine has.
-    fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> impl Future<Output = Outcome<()>> + Send;
+    fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+    ) -> impl Future<Output = Outcome<()>> + Send;
 
     /// Begins a read-write transaction, which ends when the box is dropped.
     fn begin(&self) -> Outcome<Box<dyn Any + Send>>;

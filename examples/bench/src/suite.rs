@@ -131,7 +131,11 @@ fn points(knobs: &Knobs) -> Outcome<Vec<Point>> {
             "keys" => knobs.keys = Some(whole()?),
             "value" => knobs.value = whole()?,
             "cross" => knobs.cross = value,
-            _ => return Err(format!("{name:?} can't be varied; shards, tasks, keys, value and cross can").into()),
+            _ => {
+                return Err(
+                    format!("{name:?} can't be varied; shards, tasks, keys, value and cross can").into()
+                );
+            }
         }
         points.push(Point { label: Some((name.to_owned(), value)), knobs });
     }

@@ -36,7 +36,8 @@ fn row(cell: &Cell) -> String {
         cell.median(|measured| float(of(measured))).map_or(String::new(), time)
     };
     let bytes = |of: fn(&crate::outcome::Measured) -> u64| {
-        cell.median(|measured| float(of(measured))).map_or(String::new(), |bytes| format!("{}B", short(bytes)))
+        cell.median(|measured| float(of(measured)))
+            .map_or(String::new(), |bytes| format!("{}B", short(bytes)))
     };
     let cpu = cell.median(|measured| measured.cpu_seconds).unwrap_or_default();
     let syncs = cell.median(|measured| measured.syncs.map_or(-1.0, float)).filter(|syncs| *syncs >= 0.0);

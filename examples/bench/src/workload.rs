@@ -15,19 +15,28 @@ pub(crate) enum Kind {
     /// Overwrites a value.
     Update,
     /// Adds 1 to one of so many keys.
-    Count { keys: usize },
+    Count {
+        keys: usize,
+    },
     /// Reads 10 keys at one moment.
     Read,
     /// Between two of so many accounts; all keys if `None`.
-    Transfer { accounts: Option<usize> },
-    Scan { rows: usize, backwards: bool },
+    Transfer {
+        accounts: Option<usize>,
+    },
+    Scan {
+        rows: usize,
+        backwards: bool,
+    },
     Ycsb(char),
     /// Loads all keys in the fastest way that the engine has.
     Ingest,
     /// Transfers, with vacuum and checkpoints going on beside them.
     Mixed,
     /// Begins and drops a transaction while so many others are open.
-    Begin { open: usize },
+    Begin {
+        open: usize,
+    },
     /// Opens a directory with all keys, half of them in checkpoints as far as the engine has any.
     Reopen,
     /// Bytes of resident memory for each key.
@@ -83,8 +92,18 @@ pub(crate) const ALL: &[Workload] = &[
     memory("transfer-hot", HOT, Tasks::Given, "transfer among 16 accounts"),
     memory("scan-100", Kind::Scan { rows: 100, backwards: false }, Tasks::Workers, "read 100 rows in order"),
     memory("scan-100-back", Kind::Scan { rows: 100, backwards: true }, Tasks::Workers, "the same, backwards"),
-    memory("scan-1000", Kind::Scan { rows: 1000, backwards: false }, Tasks::Workers, "read 1,000 rows in order"),
-    memory("scan-1000-back", Kind::Scan { rows: 1000, backwards: true }, Tasks::Workers, "the same, backwards"),
+    memory(
+        "scan-1000",
+        Kind::Scan { rows: 1000, backwards: false },
+        Tasks::Workers,
+        "read 1,000 rows in order",
+    ),
+    memory(
+        "scan-1000-back",
+        Kind::Scan { rows: 1000, backwards: true },
+        Tasks::Workers,
+        "the same, backwards",
+    ),
     memory("ycsb-a", Kind::Ycsb('a'), Tasks::Given, "zipf: 50 % get, 50 % update"),
     memory("ycsb-b", Kind::Ycsb('b'), Tasks::Given, "zipf: 95 % get, 5 % update"),
     memory("ycsb-c", Kind::Ycsb('c'), Tasks::Given, "zipf: get"),

@@ -140,7 +140,8 @@ impl Store for Anabranch {
 
     async fn close(self) -> Outcome<()> {
         drop(self.db);
-        let engine = Arc::into_inner(self.engine).ok_or_else(|| Failure::from("the engine is still in use"))?;
+        let engine =
+            Arc::into_inner(self.engine).ok_or_else(|| Failure::from("the engine is still in use"))?;
         Ok(engine.close().await?)
     }
 }

@@ -1,7 +1,13 @@
 //! The engines that are measured. Each is driven through [`Store`](crate::store::Store).
 
 mod anabranch;
-#[cfg(any(feature = "surrealmx", feature = "surrealkv", feature = "fjall", feature = "redb", feature = "txn-db"))]
+#[cfg(any(
+    feature = "surrealmx",
+    feature = "surrealkv",
+    feature = "fjall",
+    feature = "redb",
+    feature = "txn-db"
+))]
 mod bytes;
 mod dash_map;
 #[cfg(feature = "fjall")]
