@@ -1,0 +1,166 @@
+//! Charts as SVG. What is to follow the page's own colour is drawn in [`INK`] and replaced afterwards.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::store::Outcome;
+
+const INK: RGBColor = RGBColor(1, 1, 1);
+const INK_IN_SVG: &str = "#010101";
+const WIDTH: u32 = 520;
+const FONT: (&str, i32) = ("sans-serif", 13);
+
+/// Distinct for colour-blind eyes, on white and on black (Okabe and Ito).
+const COLORS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(128, 128, 128),
+    RGBColor(160, 150, 40),
+];
+
+pub(crate) struct Bar {
+    pub(crate) label: String,
+    pub(crate) ratio: f64,
+}
+
+pub(crate) struct Line {
+    pub(crate) label: String,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Draws, and lets ink follow the page.
+fn svg(height: u32, draw: impl FnOnce(&Area<'_>) -> Outcome<()>) -> Outcome<String> {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
+        draw(&area)?;
+        area.present().map_err(|error| error.to_string())?;
+    }
+    Ok(text.replace(INK_IN_SVG, "currentColor"))
+}
+
+/// One bar for each ratio, from 1 to the right where it is ahead, to the left where it is behind.
+pub(crate) fn ratios(bars: &[Bar]) -> Outcome<String> {
+    let rows = u32::try_from(bars.len())?;
+    svg(60 + rows * 22, |area| {
+        let (least, most) = (0.05, 20.0);
+        let labels = 150;
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .margin_left(labels)
+            .x_label_area_size(30)
+            .build_cartesian_2d((least..most).log_scale(), 0.0..f64::from(rows))
+            .map_err(|error| error.to_string())?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .disable_y_axis()
+            .x_labels(7)
+            .x_label_formatter(&|ratio| format!("{ratio}x"))
+            .axis_style(INK)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(INK.mix(0.15))
+            .label_style(FONT.into_font().color(&INK))
+            .draw()
+            .map_err(|error| error.to_string())?;
+        for (row, bar) in bars.iter().rev().enumerate() {
+            let middle = f64::from(u32::try_from(row)?) + 0.5;
+            let end = bar.ratio.clamp(least, most);
+            let color = if bar.ratio < 1.0 { COLORS[1] } else { COLORS[0] };
+            let corners = [(end.min(1.0), middle - 0.32), (end.max(1.0), middle + 0.32)];
+            let pixel = chart.backend_coord(&(least, middle));
+            let drawn = chart.draw_series([Rectangle::new(corners, color.filled())]);
+            drawn.map_err(|error| error.to_string())?;
+            let style = FONT.into_font().color(&INK);
+            let name = Text::new(bar.label.clone(), (4, pixel.1 - 7), style.clone());
+            area.draw(&name).map_err(|error| error.to_string())?;
+            let number = Text::new(format!("{:.2}", bar.ratio), (labels as i32 - 36, pixel.1 - 7), style);
+            area.draw(&number).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
+}
+
+/// Lines over a logarithmic scale.
+pub(crate) fn lines(
+    lines: &[Line],
+    x_title: &str,
+    y_title: &str,
+    x_label: &dyn Fn(&f64) -> String,
+    y_label: &dyn Fn(&f64) -> String,
+) -> Outcome<String> {
+    let all = || lines.iter().flat_map(|line| &line.points);
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        let values: Vec<f64> = values.collect();
+        let least = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
+        (least, values.iter().copied().reduce(f64::max).unwrap_or(1.0))
+    };
+    let (left, right) = range(&mut all().map(|point| point.0));
+    let (bottom, top) = range(&mut all().map(|point| point.1));
+    svg(300, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .x_label_area_size(38)
+            .y_label_area_size(64)
+            .build_cartesian_2d(
+                left..right.max(left + 1e-9),
+                (bottom.max(1e-9) * 0.8..top.max(1e-9) * 1.3).log_scale(),
+            )
+            .map_err(|error| error.to_string())?;
+        chart
+            .configure_mesh()
+            .x_desc(x_title)
+            .y_desc(y_title)
+            .x_label_formatter(x_label)
+            .y_label_formatter(y_label)
+            .y_labels(6)
+            .axis_style(INK)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(INK.mix(0.15))
+            .label_style(FONT.into_font().color(&INK))
+            .draw()
+            .map_err(|error| error.to_string())?;
+        for (index, line) in lines.iter().enumerate() {
+            let color = COLORS[index % COLORS.len()];
+            let series = LineSeries::new(line.points.iter().copied(), color.stroke_width(2)).point_size(3);
+            chart
+                .draw_series(series)
+                .map_err(|error| error.to_string())?
+                .label(line.label.clone())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .label_font(FONT.into_font().color(&INK))
+            .draw()
+            .map_err(|error| error.to_string().into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_follow_the_colour_of_the_page() {
+        let bar = |ratio| Bar { label: "get".into(), ratio };
+        let chart = ratios(&[bar(0.5), bar(1000.0)]).unwrap();
+        assert!(chart.starts_with("<svg") && chart.contains("currentColor") && !chart.contains(INK_IN_SVG));
+        let line = Line { label: "anabranch".into(), points: vec![(1.0, 10.0), (4.0, 20.0)] };
+        let chart = lines(&[line], "shards", "ops/s", &|x| x.to_string(), &|y| y.to_string()).unwrap();
+        assert!(chart.contains("anabranch") && chart.contains("polyline"));
+    }
+
+    #[test]
+    fn a_line_of_one_point_is_drawn() {
+        let line = Line { label: "anabranch".into(), points: vec![(1.0, 10.0)] };
+        assert!(lines(&[line], "", "", &|x| x.to_string(), &|y| y.to_string()).is_ok());
+    }
+}

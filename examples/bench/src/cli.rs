@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::outcome::{Order, Run};
+use crate::store::{Failure, Outcome};
+use crate::workload::{self, Workload};
+use crate::{compare, engines, report, suite, table};
+
+#[derive(Parser)]
+#[command(
+    name = "anabranch-bench",
+    version,
+    about = "Benchmark of anabranch, its peers, and what the machine can do"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure, and print a table; with --json and --html also write the results
+    Run(Box<Knobs>),
+    /// What got slower and what got faster between two results
+    Compare {
+        /// Results of before
+        before: PathBuf,
+        /// Results of now
+        after: PathBuf,
+        /// Differences below so many per cent count as noise, as does any within both spreads
+        #[arg(long, default_value_t = 15.0)]
+        noise: f64,
+    },
+    /// Make the HTML report of a result
+    Report {
+        /// What `run --json` wrote
+        results: PathBuf,
+        /// The page to write
+        #[arg(short, long, default_value = "report.html")]
+        output: PathBuf,
+    },
+    /// List workloads and engines
+    List,
+    /// One measurement, for the harness itself
+    #[command(hide = true)]
+    Cell { order: String },
+}
+
+/// What is measured, and how.
+#[derive(Args, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
+pub(crate) struct Knobs {
+    /// Small numbers and two rounds: all workloads within a minute, without peers
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Workloads, separated by commas; a name with * at its end stands for all that begin so [default: all]
+    #[arg(short, long, value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Engines, separated by commas [default: all that were built in]
+    #[arg(short, long, value_delimiter = ',')]
+    pub(crate) engine: Vec<String>,
+    /// Keys that are there at the start [default: 100000; 20000 if quick]
+    #[arg(long)]
+    pub(crate) keys: Option<usize>,
+    /// Bytes of a value, 8 at the least
+    #[arg(long, default_value_t = 8)]
+    pub(crate) value: usize,
+    /// Tasks, where the workload doesn't say how many
+    #[arg(long, default_value_t = 32)]
+    pub(crate) tasks: usize,
+    /// Worker threads of the runtime, and threads of synchronous engines in memory
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Shards of anabranch [default: its own]
+    #[arg(long)]
+    pub(crate) shards: Option<usize>,
+    /// Draw keys by this zipf exponent instead of uniformly; YCSB takes 0.99 if not given
+    #[arg(long)]
+    pub(crate) zipf: Option<f64>,
+    /// Share of transfers that cross shards
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) cross: f64,
+    /// Override the durability of the workloads
+    #[arg(long)]
+    pub(crate) durability: Option<crate::store::Level>,
+    /// Seconds of each measurement [default: 1; 0.12 if quick]
+    #[arg(long)]
+    pub(crate) seconds: Option<f64>,
+    /// Rounds, each over all engines [default: 5; 2 if quick]
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Vary one knob: shards, tasks, keys, value or cross, as in shards=1,2,4,8
+    #[arg(long)]
+    pub(crate) sweep: Option<String>,
+    /// Give up on a measurement after so many seconds beyond its time
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) patience: f64,
+    /// Where engines on disk keep their files while they are measured [default: the system's temporary directory]
+    #[arg(long)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Write the results
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
+    #[arg(long, hide = true, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+impl Knobs {
+    /// The workloads asked for.
+    pub(crate) fn workloads(&self) -> Outcome<Vec<&'static Workload>> {
+        if self.workload.is_empty() {
+            return Ok(workload::ALL.iter().collect());
+        }
+        let mut chosen = Vec::new();
+        for name in &self.workload {
+            if let Some(start) = name.strip_suffix('*') {
+                chosen.extend(workload::ALL.iter().filter(|workload| workload.name.starts_with(start)));
+            } else {
+                let known: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
+                let unknown = || format!("there is no workload {name:?}; there are: {}", known.join(", "));
+                chosen.push(Workload::find(name).ok_or_else(unknown)?);
+            }
+        }
+        Ok(chosen)
+    }
+
+    pub(crate) fn engines(&self) -> Outcome<Vec<&'static engines::Engine>> {
+        if self.engine.is_empty() {
+            return Ok(engines::ALL.iter().collect());
+        }
+        let find = |name: &String| {
+            let known: Vec<_> = engines::ALL.iter().map(|engine| engine.name).collect();
+            let unknown = || {
+                let known = known.join(", ");
+                format!("this was not built with an engine {name:?}; it has: {known} (see --features peers)")
+            };
+            engines::find(name).ok_or_else(|| Failure::from(unknown()))
+        };
+        self.engine.iter().map(find).collect()
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
+    match arguments.command {
+        Command::Run(knobs) => suite::run(&knobs),
+        Command::Compare { before, after, noise } => {
+            let slower = compare::print(&read(&before)?, &read(&after)?, noise);
+            Ok(if slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Command::Report { results, output } => {
+            std::fs::write(&output, report::page(&read(&results)?)?)?;
+            println!("wrote {}", output.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::List => {
+            table::list();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Cell { order } => {
+            let order: Order = serde_json::from_str(&order)?;
+            let engine = engines::find(&order.engine).ok_or("an unknown engine")?;
+            let outcome = (engine.run)(&order).map_err(|error| error.to_string());
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> Outcome<Run> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is not a result: {error}", path.display()).into())
+}

@@ -1,0 +1,147 @@
+//! anabranch itself, by its public face.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch::{Durability, Engine, Error, Flush, Handle, HashPartition, IngestOptions, Partition};
+
+use crate::keys::Value;
+use crate::store::{Counters, Failure, InOrder, Level, Outcome, Setup, Store, Style, missing};
+
+/// By hash, as is the default, or by the key's number.
+#[derive(Clone, Copy)]
+pub(crate) struct Placement {
+    by_number: bool,
+}
+
+impl Partition<str> for Placement {
+    fn shard(&self, key: &str, hash: u64, shards: usize) -> usize {
+        if !self.by_number {
+            return Partition::<str>::shard(&HashPartition, key, hash, shards);
+        }
+        let digits = &key.as_bytes()[key.len() - 6..];
+        digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0')) % shards
+    }
+}
+
+impl Partition<String> for Placement {
+    fn shard(&self, key: &String, hash: u64, shards: usize) -> usize {
+        Partition::<str>::shard(self, key, hash, shards)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Anabranch {
+    engine: Arc<Engine<String, Value, Placement>>,
+    db: Handle<String, Value, Placement>,
+}
+
+impl Store for Anabranch {
+    const STYLE: Style = Style::Tasks;
+
+    async fn open(setup: &Setup) -> Outcome<Self> {
+        let mut builder =
+            Engine::<String, Value>::builder().partition(Placement { by_number: setup.by_number });
+        if let Some(shards) = setup.shards {
+            builder = builder.shards(shards);
+        }
+        let engine = match setup.level {
+            Level::Memory => builder.in_memory().await?,
+            Level::Relaxed => {
+                let every = Flush::every(Duration::from_millis(100));
+                builder.durability(Durability::Relaxed(every)).open(&setup.directory).await?
+            }
+            Level::Full => builder.durability(Durability::Full).open(&setup.directory).await?,
+        };
+        let db = engine.handle();
+        Ok(Self { engine: Arc::new(engine), db })
+    }
+
+    async fn get(&self, key: &str) -> Outcome<Option<u64>> {
+        Ok(self.db.get(key)?.map(|value| value.0))
+    }
+
+    async fn put(&self, key: &str, value: &Value) -> Outcome<()> {
+        Ok(self.db.insert(key.to_owned(), value.clone()).await?)
+    }
+
+    async fn add(&self, key: &str, by: u64) -> Outcome<u64> {
+        let change = move |old: Option<&Value>| old.map(|old| old.with_number(old.0 + by));
+        self.db.update(key.to_owned(), change).await?.ok_or_else(|| missing(key))?;
+        Ok(1)
+    }
+
+    async fn read(&self, keys: &[&str]) -> Outcome<u64> {
+        let snapshot = self.db.snapshot();
+        let mut sum = 0;
+        for key in keys {
+            sum += snapshot.get(*key)?.ok_or_else(|| missing(key))?.0;
+        }
+        Ok(sum)
+    }
+
+    async fn transfer(&self, from: &str, to: &str) -> Outcome<u64> {
+        let mut runs = 0;
+        self.db
+            .transaction(|transaction| {
+                runs += 1;
+                let payer = transaction.get(from)?;
+                let payee = transaction.get(to)?;
+                if let (Some(payer), Some(payee)) = (payer, payee) {
+                    transaction.insert(from.to_owned(), payer.with_number(payer.0 - 1));
+                    transaction.insert(to.to_owned(), payee.with_number(payee.0 + 1));
+                }
+                Ok::<_, Error>(())
+            })
+            .await?;
+        Ok(runs)
+    }
+
+    async fn scan(&self, start: &str, rows: usize, backwards: bool) -> Outcome<usize> {
+        let mut order = InOrder::default();
+        if backwards {
+            for entry in self.db.range(..start.to_owned()).rev().take(rows) {
+                order.next(entry?.0.as_bytes(), true)?;
+            }
+        } else {
+            for entry in self.db.range(start.to_owned()..).take(rows) {
+                order.next(entry?.0.as_bytes(), false)?;
+            }
+        }
+        Ok(order.rows)
+    }
+
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+        let mut sink = self.db.ingest(IngestOptions::default());
+        for (key, value) in rows {
+            sink.send(key, value).await?;
+        }
+        sink.finish().await?;
+        Ok(())
+    }
+
+    fn begin(&self) -> Outcome<Box<dyn Any + Send>> {
+        Ok(Box::new(self.db.begin()))
+    }
+
+    async fn maintain(&self) -> Outcome<()> {
+        self.engine.vacuum().await?;
+        match self.engine.checkpoint().await {
+            // In memory there is nothing to checkpoint.
+            Err(Error::Config { .. }) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { syncs: Some(self.engine.stats().log.syncs) }
+    }
+
+    async fn close(self) -> Outcome<()> {
+        drop(self.db);
+        let engine =
+            Arc::into_inner(self.engine).ok_or_else(|| Failure::from("the engine is still in use"))?;
+        Ok(engine.close().await?)
+    }
+}

@@ -1,0 +1,71 @@
+//! The engines that are measured. Each is driven through [`Store`](crate::store::Store).
+
+mod anabranch;
+#[cfg(any(
+    feature = "surrealmx",
+    feature = "surrealkv",
+    feature = "fjall",
+    feature = "redb",
+    feature = "txn-db"
+))]
+mod bytes;
+mod dash_map;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(feature = "fluxmap")]
+mod fluxmap;
+mod raw_file;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "surrealkv")]
+mod surrealkv;
+#[cfg(feature = "surrealmx")]
+mod surrealmx;
+#[cfg(feature = "txn-db")]
+mod txn_db;
+
+use crate::cell::run;
+use crate::outcome::{Measured, Order};
+use crate::store::Outcome;
+
+/// An engine as the command line knows it.
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Not an engine, but what the machine could do.
+    pub(crate) limit: bool,
+    pub(crate) run: fn(&Order) -> Outcome<Measured>,
+}
+
+const fn peer(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
+    Engine { name, about, limit: false, run }
+}
+
+const fn limit(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
+    Engine { name, about, limit: true, run }
+}
+
+/// All that this binary was built with; anabranch first.
+pub(crate) const ALL: &[Engine] = &[
+    peer("anabranch", "this one", run::<anabranch::Anabranch>),
+    #[cfg(feature = "surrealmx")]
+    peer("surrealmx", "in memory, with an optional append-only log", run::<surrealmx::SurrealMx<false>>),
+    #[cfg(feature = "surrealmx")]
+    peer("surrealmx-few", "on disk, with as many threads as workers", run::<surrealmx::SurrealMx<true>>),
+    #[cfg(feature = "surrealkv")]
+    peer("surrealkv", "LSM tree on disk, snapshot isolation", run::<surrealkv::SurrealKv>),
+    #[cfg(feature = "fluxmap")]
+    peer("fluxmap", "skip list in memory, with an optional log", run::<fluxmap::FluxMap>),
+    #[cfg(feature = "fjall")]
+    peer("fjall", "LSM tree on disk, optimistic transactions", run::<fjall::Fjall>),
+    #[cfg(feature = "redb")]
+    peer("redb", "B-tree on disk, one writer at a time", run::<redb::Redb>),
+    #[cfg(feature = "txn-db")]
+    peer("txn-db", "in memory, with an optional commit log", run::<txn_db::TxnDb>),
+    limit("dashmap", "limit in memory: a bare DashMap of Arc<V>", run::<dash_map::BareDashMap>),
+    limit("raw-file", "limit on disk: write and fdatasync, 4 KiB each", run::<raw_file::RawFile>),
+];
+
+pub(crate) fn find(name: &str) -> Option<&'static Engine> {
+    ALL.iter().find(|engine| engine.name == name)
+}

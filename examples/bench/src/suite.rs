@@ -1,0 +1,248 @@
+//! The run: rounds over all engines, cell by cell, each in a child process.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::Knobs;
+use crate::engines::Engine;
+use crate::outcome::{Cell, Measured, Order, Round, Run};
+use crate::plan::Draw;
+use crate::store::{Level, Outcome};
+use crate::workload::{Kind, Tasks, Workload};
+use crate::{clock, machine, report, table};
+
+/// The knobs of one point of a sweep.
+struct Point {
+    label: Option<(String, f64)>,
+    knobs: Knobs,
+}
+
+pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
+    let (workloads, engines, points) = (knobs.workloads()?, knobs.engines()?, points(knobs)?);
+    let rounds = knobs.rounds.unwrap_or(if knobs.quick { 2 } else { 5 }).max(1);
+    let stopped = watch_for_interrupt()?;
+    let mut results = Run {
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        machine: machine::describe(),
+        settings: settings(knobs, rounds),
+        complete: false,
+        cells: Vec::new(),
+    };
+    let bar = progress((workloads.len() * engines.len() * points.len() * rounds) as u64)?;
+    'all: for workload in workloads {
+        for point in &points {
+            let mut cells: Vec<_> = engines.iter().map(|engine| cell(workload, engine, point)).collect();
+            for round in 0..rounds {
+                for (index, engine) in engines.iter().enumerate() {
+                    bar.set_message(format!("{} on {}, round {}", workload.name, engine.name, round + 1));
+                    // What failed or isn't possible won't be in the next round.
+                    if cells[index].failure().is_none() {
+                        let outcome = measure(workload, engine, &point.knobs, &stopped);
+                        if stopped.load(Ordering::Relaxed) {
+                            results.cells.extend(cells);
+                            break 'all;
+                        }
+                        cells[index].rounds.push(outcome);
+                    }
+                    bar.inc(1);
+                }
+            }
+            bar.suspend(|| table::group(&cells.iter().collect::<Vec<_>>()));
+            results.cells.extend(cells);
+        }
+    }
+    bar.finish_and_clear();
+    results.complete = !stopped.load(Ordering::Relaxed);
+    finish(knobs, &results)
+}
+
+fn finish(knobs: &Knobs, results: &Run) -> Outcome<ExitCode> {
+    if !results.complete {
+        println!("interrupted: this is what there is");
+        table::all(results);
+    }
+    table::ratios(results);
+    if let Some(path) = &knobs.json {
+        std::fs::write(path, serde_json::to_string_pretty(results)?)?;
+        println!("wrote {}", path.display());
+    }
+    if let Some(path) = &knobs.html {
+        std::fs::write(path, report::page(results)?)?;
+        println!("wrote {}", path.display());
+    }
+    Ok(if results.complete { ExitCode::SUCCESS } else { ExitCode::from(130) })
+}
+
+fn cell(workload: &Workload, engine: &Engine, point: &Point) -> Cell {
+    Cell {
+        workload: workload.name.to_owned(),
+        engine: engine.name.to_owned(),
+        point: point.label.clone(),
+        unit: workload.unit().to_owned(),
+        lower_is_better: workload.lower_is_better(),
+        rounds: Vec::new(),
+    }
+}
+
+fn settings(knobs: &Knobs, rounds: usize) -> Vec<(String, String)> {
+    let seconds = seconds(knobs);
+    let zipf = knobs.zipf.map_or("uniform, YCSB 0.99".to_owned(), |exponent| format!("zipf {exponent}"));
+    [
+        ("keys", keys(knobs).to_string()),
+        ("bytes of a key", "16".to_owned()),
+        ("bytes of a value", knobs.value.to_string()),
+        ("tasks", knobs.tasks.to_string()),
+        ("worker threads", knobs.threads.to_string()),
+        ("shards", knobs.shards.map_or("default".to_owned(), |shards| shards.to_string())),
+        ("keys are drawn", zipf),
+        ("transfers across shards", knobs.cross.to_string()),
+        ("seconds of a measurement", seconds.to_string()),
+        ("rounds", rounds.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+fn keys(knobs: &Knobs) -> usize {
+    knobs.keys.unwrap_or(if knobs.quick { 20_000 } else { 100_000 }).max(2000)
+}
+
+fn seconds(knobs: &Knobs) -> f64 {
+    knobs.seconds.unwrap_or(if knobs.quick { 0.12 } else { 1.0 })
+}
+
+fn points(knobs: &Knobs) -> Outcome<Vec<Point>> {
+    let Some(sweep) = &knobs.sweep else {
+        return Ok(vec![Point { label: None, knobs: knobs.clone() }]);
+    };
+    let (name, values) = sweep.split_once('=').ok_or("a sweep looks like this: shards=1,2,4,8")?;
+    let mut points = Vec::new();
+    for text in values.split(',') {
+        let value: f64 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
+        let whole = || text.trim().parse::<usize>().map_err(|_| format!("{text:?} is not a whole number"));
+        let mut knobs = knobs.clone();
+        match name {
+            "shards" => knobs.shards = Some(whole()?),
+            "tasks" => knobs.tasks = whole()?.max(1),
+            "keys" => knobs.keys = Some(whole()?),
+            "value" => knobs.value = whole()?,
+            "cross" => knobs.cross = value,
+            _ => {
+                return Err(
+                    format!("{name:?} can't be varied; shards, tasks, keys, value and cross can").into()
+                );
+            }
+        }
+        points.push(Point { label: Some((name.to_owned(), value)), knobs });
+    }
+    Ok(points)
+}
+
+fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> {
+    let tasks = match workload.tasks {
+        Tasks::Exactly(tasks) => tasks,
+        Tasks::Workers => knobs.threads,
+        Tasks::Given => knobs.tasks,
+    };
+    let shards = knobs.shards.unwrap_or(std::thread::available_parallelism().map_or(1, usize::from));
+    if !(0.0..=1.0).contains(&knobs.cross) {
+        return Err("--cross is a share between 0 and 1".into());
+    }
+    // Among 16 accounts it is left as it falls, and with one shard nothing crosses.
+    let uniform = matches!(workload.kind, Kind::Transfer { accounts: None } | Kind::Mixed);
+    let cross = (shards > 1 && uniform).then_some(knobs.cross);
+    let seconds = seconds(knobs);
+    Ok(Order {
+        engine: engine.name.to_owned(),
+        workload: workload.name.to_owned(),
+        tasks: tasks.max(1),
+        threads: knobs.threads.max(1),
+        shards: knobs.shards,
+        value_bytes: knobs.value,
+        seconds,
+        warm_up_seconds: seconds / 4.0,
+        draw: Draw { keys: keys(knobs), zipf: knobs.zipf, cross, shards, seed: knobs.seed },
+        level: knobs.durability.unwrap_or(workload.level),
+        directory: None,
+    })
+}
+
+fn measure(workload: &Workload, engine: &Engine, knobs: &Knobs, stopped: &AtomicBool) -> Round {
+    match measure_in_child(workload, engine, knobs, stopped) {
+        Ok(Ok(measured)) => Round::Measured(measured),
+        Ok(Err(reason)) => Round::Failed(reason),
+        Err(error) => Round::Failed(error.to_string()),
+    }
+}
+
+fn measure_in_child(
+    workload: &Workload,
+    engine: &Engine,
+    knobs: &Knobs,
+    stopped: &AtomicBool,
+) -> Outcome<Result<Measured, String>> {
+    let mut order = order(workload, engine, knobs)?;
+    let parent = knobs.directory.clone().unwrap_or_else(std::env::temp_dir);
+    let directory = tempfile::Builder::new().prefix("anabranch-bench-").tempdir_in(parent)?;
+    if order.level != Level::Memory {
+        order.directory = Some(directory.path().join("data"));
+    }
+    let output = directory.path().join("output");
+    let errors = directory.path().join("errors");
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["cell", &serde_json::to_string(&order)?])
+        .stdin(Stdio::null())
+        .stdout(std::fs::File::create(&output)?)
+        .stderr(std::fs::File::create(&errors)?)
+        .spawn()?;
+    let patience = order.seconds + order.warm_up_seconds + knobs.patience;
+    let deadline = clock::now() + Duration::from_secs_f64(patience);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        let late = clock::now() > deadline;
+        if late || stopped.load(Ordering::Relaxed) {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Err(format!("hangs: no result within {patience:.0} s")));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let text = std::fs::read_to_string(&output)?;
+    let last = text.lines().next_back().unwrap_or_default();
+    if status.success() && !last.is_empty() {
+        return Ok(serde_json::from_str(last)?);
+    }
+    let text = std::fs::read_to_string(&errors)?;
+    let reason: Vec<_> = text.lines().filter(|line| !line.starts_with("note:")).take(3).collect();
+    Ok(Err(format!("ended with {status}: {}", reason.join(" ").trim())))
+}
+
+fn progress(cells: u64) -> Outcome<ProgressBar> {
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len}, {eta} left: {wide_msg}")?;
+    let bar = ProgressBar::new(cells).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    Ok(bar)
+}
+
+/// The first interrupt ends the run with what there is, the second ends it at once.
+fn watch_for_interrupt() -> Outcome<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stopped);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("interrupt".into()).spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if seen.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
+    Ok(stopped)
+}
