@@ -59,7 +59,7 @@ async fn shuffled_pieces_of_a_database_are_no_reason_to_panic() {
     let mut damaged = 0;
     for round in 0..if effort() { 150 } else { 15 } {
         copy(&database.path, &changed);
-        let mut changes = Vec::new();
+        let mut pieces = Vec::new();
         for _ in 0..random.random_range(1..4) {
             // Sectors of one file over those of another: with checksums that match, in the wrong place.
             let (name, bytes) = &intact[random.random_range(0..intact.len())];
@@ -74,10 +74,10 @@ async fn shuffled_pieces_of_a_database_are_no_reason_to_panic() {
             let piece = &other[from..other.len().min(from + length)];
             let end = bytes.len().min(to + piece.len());
             bytes[to..end].copy_from_slice(&piece[..end - to]);
-            changes.push(format!("{length} bytes at {to} of {name} from {from}"));
+            pieces.push(format!("{length} bytes at {to} of {name} from {from}"));
             fs::write(changed.join(name), bytes).unwrap();
         }
-        let runs = run_all(&changed, &new, &format!("round {round}: {changes:?}"));
+        let runs = run_all(&changed, &new, &format!("round {round}: {pieces:?}"));
         damaged += usize::from(runs[0].status != 0);
     }
     assert!(damaged > 3, "only {damaged} were damaged");
