@@ -59,7 +59,7 @@ pub async fn verify(disk: &ReadOnlyDisk, directory: &Path) -> Result<VerifyRepor
     match find_cut(&manifest, &scanned) {
         Ok(cut) => {
             report.recovered_to = cut.timestamp;
-            if cut.dropped > 0 {
+            if cut.dropped > 0 && cut.timestamp >= report.promised {
                 report.notes.push(format!(
                     "{} commits behind {} were under way when the engine ended, and do not count",
                     cut.dropped, cut.timestamp
