@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ReadOnlyDisk;
-use super::layout::read_slots;
+use super::slots::read_slots;
 use super::source::{check_plain, malformed_write, open_database};
 use crate::disk::Disk;
 use crate::recovery::{Listing, check_promises, find_cut, recovered_logs, scan_all};
