@@ -11,26 +11,32 @@ use super::session::Session;
 use super::value::{compare_keys, write_json};
 use super::{Outcome, Source};
 
-/// Prints the newest content as JSON, one entry a line, sorted by key over all shards.
+/// Prints the newest content as JSON, one entry a line, sorted by key over all shards
 ///
-/// A line is {"key": .., "value": .., "timestamp": ..}; the timestamp is that of the commit that wrote the entry.
-/// Keys and values are MessagePack, and become JSON like this:
+/// A line is {"key": .., "value": .., "timestamp": ..}; the timestamp is that of the commit that
+/// wrote the entry. Keys and values are MessagePack, and become JSON like this:
 ///
 ///   nil, booleans, text, arrays    as they are
-///   integers                       as they are up to 2^53 - 1 either way, beyond as {"$int": "digits"}
-///   floating point                 as it is, always with a point or an exponent; {"$float": "NaN"},
-///                                  "Infinity", "-Infinity"; single precision as the double of equal value
+///   integers                       as they are up to 2^53 - 1 either way;
+///                                  beyond as {"$int": "digits"}
+///   floating point                 as it is, always with a point or an exponent, single
+///                                  precision as the double of equal value;
+///                                  {"$float": "NaN"}, "Infinity", "-Infinity"
 ///   binary                         {"$bin": "hexadecimal"}
 ///   text that is not UTF-8         {"$str": "hexadecimal"}
-///   maps                           as objects, if all keys are different texts that don't begin with $;
-///                                  else {"$map": [[key, value], ..]}
+///   maps                           as objects if all keys are different texts that don't
+///                                  begin with $; else {"$map": [[key, value], ..]}
 ///   extension types                {"$ext": [type, "hexadecimal"]}
-///   what is no MessagePack, or is nested more than 40 deep    {"$raw": "hexadecimal"}
+///   no MessagePack, or nested      {"$raw": "hexadecimal"}
+///   more than 40 deep
 ///
-/// Structs are maps of their fields, enums maps or text, as serde has it. Keys are sorted by kind (nil, booleans,
-/// numbers, text, binary, arrays, maps, others), then by value, text by its bytes.
+/// Structs are maps of their fields, enums maps or text, as serde has it. Keys are sorted by kind
+/// (nil, booleans, numbers, text, binary, arrays, maps, others), then by value, text by its bytes.
+/// Keys that a program's own `Eq` takes for one, and that are encoded differently, are two here.
 ///
 /// A damaged database is not dumped: salvage it first.
+///
+/// Exit status: 0 dumped; 1 DIR is damaged; 2 otherwise.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Arguments {

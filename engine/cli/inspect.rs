@@ -86,8 +86,13 @@ fn show(output: &mut dyn Write, layout: &LayoutView, batches: bool) -> io::Resul
             let more = segment.batch_count - segment.batches.len() as u64;
             writeln!(output, "    {FAINT}and {more} more batches{FAINT:#}")?;
         }
+        writeln!(output, "    {FAINT}then {}{FAINT:#}", segment.ends)?;
+        problem(output, segment.problem.as_deref())?;
     }
     writeln!(output, "{TITLE}Checkpoints{TITLE:#}")?;
+    if layout.checkpoints.is_empty() {
+        writeln!(output, "  none")?;
+    }
     for checkpoint in &layout.checkpoints {
         show_checkpoint(output, checkpoint)?;
     }
@@ -129,6 +134,7 @@ fn show_segment(output: &mut dyn Write, segment: &SegmentView) -> io::Result<()>
     let role = match segment.role {
         SegmentRole::Needed => "needed",
         SegmentRole::Free => "free for reuse",
+        SegmentRole::Blank if segment.ends == "zeros" => "never used",
         SegmentRole::Blank => "no intact header",
         SegmentRole::Orphan => "orphan: the manifest does not name its log",
         SegmentRole::Unknown => "no manifest says whether it counts",
@@ -148,8 +154,7 @@ fn show_segment(output: &mut dyn Write, segment: &SegmentView) -> io::Result<()>
         }
         writeln!(output)?;
     }
-    writeln!(output, "    {FAINT}then {}{FAINT:#}", segment.ends)?;
-    problem(output, segment.problem.as_deref())
+    Ok(())
 }
 
 fn show_batch(output: &mut dyn Write, batch: &BatchView) -> io::Result<()> {

@@ -74,6 +74,13 @@ impl Session {
     }
 }
 
+/// Also when the work came to nothing: the error is not written behind a bar.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
 pub(super) fn real_disk() -> Result<RealDisk, Failure> {
     RealDisk::new().map_err(|error| Failure::io("starting an I/O thread", &error))
 }

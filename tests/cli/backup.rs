@@ -52,3 +52,22 @@ async fn a_damaged_database_is_not_copied() {
     on(&database.path, "backup", &[new.as_os_str()]).assert_fails(1, "checksum");
     assert!(!new.join("MANIFEST").exists(), "an unfinished copy does not open");
 }
+
+#[tokio::test]
+async fn a_record_larger_than_a_segment_is_copied() {
+    let root = root();
+    let database = Database::new(root.path().join("db"));
+    let engine = database.open().await;
+    let (small, large) = ("s".repeat(700), "l".repeat(9 << 20));
+    for number in 0..40 {
+        engine.handle().insert(format!("{number}"), small.clone()).await.unwrap();
+    }
+    engine.handle().insert("large".into(), large.clone()).await.unwrap();
+    engine.handle().insert("last".into(), small.clone()).await.unwrap();
+    engine.close().await.unwrap();
+    let new = root.path().join("new");
+    assert_eq!(on(&database.path, "backup", &[new.as_os_str()]).status, 0);
+    let copied = content(&new).await.unwrap();
+    assert_eq!(copied.len(), 42);
+    assert!(copied["large"] == large && copied["last"] == small && copied["7"] == small);
+}

@@ -4,6 +4,7 @@
 mod backup;
 mod directory;
 mod dump;
+mod hostile;
 mod inspect;
 mod json;
 mod salvage;

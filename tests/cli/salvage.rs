@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use anabranch::{Engine, Partition};
 use serde_json::Value;
 
 use crate::directory::{Database, content, copy, files, flip, names, root};
@@ -180,4 +181,59 @@ async fn it_writes_only_where_nothing_is() {
         on(&database.path, command, &[database.path.as_os_str()]).assert_fails(2, "lies within");
         on(&database.path, command, &[database.path.join("sub").as_os_str()]).assert_fails(2, "lies within");
     }
+}
+
+/// Even keys on shard 0, odd ones on shard 1.
+#[derive(Clone)]
+struct ByParity;
+
+impl Partition<u64> for ByParity {
+    fn shard(&self, key: &u64, _: u64, shards: usize) -> usize {
+        usize::try_from(*key).unwrap() % shards
+    }
+}
+
+#[tokio::test]
+async fn what_a_younger_checkpoint_hides_is_said_to_be_possibly_missing() {
+    let root = root();
+    let path = root.path().join("db");
+    let builder = || {
+        let builder = Engine::<u64, u64>::builder().shards(2).partition(ByParity);
+        builder.segment_bytes(16 << 10).checkpoint_after_bytes(64 << 10)
+    };
+    let engine = builder().open(&path).await.unwrap();
+    let db = engine.handle();
+    for key in 0..6 {
+        db.insert(2 * key + 1, key).await.unwrap();
+    }
+    // Shard 0 alone logs enough for a checkpoint.
+    let mut key = 0;
+    while engine.stats().log.checkpoints == 0 {
+        key += 2;
+        db.insert(key, key).await.unwrap();
+        assert!(key < 100_000, "no checkpoint comes");
+    }
+    engine.close().await.unwrap();
+    // The second batch of shard 1.
+    flip(&path.join("log-0001-0000.wal"), 1024 + 112 + 10);
+    let new = root.path().join("new");
+    let run = salvage(&path, &new);
+    assert_eq!(run.status, 1, "{run:?}");
+    let report = run.json();
+    let (whole, cut) = (&report["logs"][0], &report["logs"][1]);
+    assert_eq!((&report["prefix"], &whole["may_lack"]), (&false.into(), &Value::Null), "{report}");
+    let checkpointed = whole["checkpoint"].as_u64().unwrap();
+    assert_eq!(cut["checkpoint"], Value::Null, "{report}");
+    // Of the first batch, nothing promises more than what stands before it.
+    assert_eq!(cut["may_lack"][1], checkpointed, "{report}");
+    assert!(cut["may_lack"][0].as_u64().unwrap() <= 2, "{report}");
+
+    let engine = builder().open(&new).await.unwrap();
+    let db = engine.handle();
+    let odd: Vec<_> = (0..6).filter(|key| db.contains_key(&(2 * key + 1)).unwrap()).collect();
+    assert_eq!(odd, [0], "the first batch is whole");
+    let saved_to = report["saved_to"].as_u64().unwrap();
+    // Commits 1 to 6 wrote odd keys, each later one the next even key.
+    assert_eq!(db.len().unwrap() as u64, 1 + saved_to - 6, "{report}");
+    engine.close().await.unwrap();
 }

@@ -9,15 +9,18 @@ mod copy;
 mod layout;
 mod read_only;
 mod salvage;
+mod slots;
 mod source;
 mod verify;
+mod view;
 
 pub use copy::Copied;
-pub use layout::{
-    BatchView, CheckpointView, Detail, LayoutView, LogView, ManifestView, RecordView, SegmentRole,
-    SegmentView, SlotView, inspect,
-};
+pub use layout::inspect;
 pub use read_only::{OnRead, ReadOnlyDisk, SharedLock};
 pub use salvage::{SalvageReport, SalvagedLog, salvage};
 pub use source::{Entry, Source};
 pub use verify::{VerifyReport, verify};
+pub use view::{
+    BatchView, CheckpointView, Detail, LayoutView, LogView, ManifestView, RecordView, SegmentRole,
+    SegmentView, SlotView,
+};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::ReadOnlyDisk;
 use super::copy::{Copied, NewDatabase};
-use super::layout::{newest, read_slots};
+use super::slots::{newest, read_slots};
 use super::source::list;
 use crate::disk::Disk;
 use crate::manifest::ManifestFile;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ReadOnlyDisk;
-use super::layout::read_slots;
+use super::slots::read_slots;
 use super::source::{check_plain, malformed_write, open_database};
 use crate::disk::Disk;
 use crate::recovery::{Listing, check_promises, find_cut, recovered_logs, scan_all};
@@ -59,7 +59,7 @@ pub async fn verify(disk: &ReadOnlyDisk, directory: &Path) -> Result<VerifyRepor
     match find_cut(&manifest, &scanned) {
         Ok(cut) => {
             report.recovered_to = cut.timestamp;
-            if cut.dropped > 0 {
+            if cut.dropped > 0 && cut.timestamp >= report.promised {
                 report.notes.push(format!(
                     "{} commits behind {} were under way when the engine ended, and do not count",
                     cut.dropped, cut.timestamp
