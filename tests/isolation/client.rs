@@ -26,6 +26,8 @@ pub(crate) struct World {
     /// Whether clients stop at the goal. Else they stop when the engine does.
     pub(crate) stops_at_goal: AtomicBool,
     reached: Notify,
+    /// Commits in two phases.
+    pub(crate) two_phase: AtomicU64,
 }
 
 impl World {
