@@ -3,6 +3,7 @@
 mod campaign;
 mod checker;
 mod client;
+mod contention;
 mod effort;
 mod hermitage;
 mod judge;
