@@ -11,4 +11,5 @@ mod lists;
 mod phantoms;
 mod random;
 mod retry;
+mod runs;
 mod stage;
