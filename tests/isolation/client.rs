@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::checker::{self, Op, Outcome};
 use crate::lists::{self, Db, GROUP, PLAIN, Txn};
 use crate::random::Random;
+use crate::runs::{Elements, Runs, Step, read_only_step};
 
 /// So many transactions are begun on a group of lists before the next has its turn.
 const GROUP_TURN: u64 = 300;
@@ -26,6 +27,8 @@ pub(crate) struct World {
     /// Whether clients stop at the goal. Else they stop when the engine does.
     pub(crate) stops_at_goal: AtomicBool,
     reached: Notify,
+    /// Commits in two phases.
+    pub(crate) two_phase: AtomicU64,
 }
 
 impl World {
@@ -56,17 +59,6 @@ impl World {
     }
 }
 
-/// One thing that a transaction does.
-#[derive(Clone)]
-enum Step {
-    Append(u64),
-    Read(u64),
-    /// Appends which are rolled back to a savepoint.
-    Undo(Vec<u64>),
-    Range(std::ops::Range<u64>),
-    Group(u64),
-}
-
 pub(crate) struct Client {
     world: Arc<World>,
     db: Db,
@@ -77,21 +69,11 @@ pub(crate) struct Client {
     tickets: Vec<JoinHandle<checker::Txn>>,
 }
 
-/// Where a client's elements come from: none is ever used twice.
-pub(crate) struct Elements(u64);
-
-impl Elements {
-    fn next(&mut self) -> u64 {
-        self.0 += 1;
-        self.0
-    }
-}
-
 impl Client {
     /// A client whose elements differ from those of all other numbers.
     pub(crate) fn new(world: Arc<World>, db: Db, process: u32, seed: u64) -> Self {
         let random = Random::new(seed ^ (u64::from(process) << 32));
-        let elements = Elements(u64::from(process) << 32);
+        let elements = Elements::after(u64::from(process) << 32);
         Self { world, db, process, random, elements, txns: Vec::new(), tickets: Vec::new() }
     }
 
@@ -159,7 +141,8 @@ impl Client {
     }
 
     async fn async_closure(&mut self, steps: Vec<Step>) -> (Result<(), Error>, Vec<Op>) {
-        let runs = Arc::new(parking_lot::Mutex::new((Runs::default(), Elements(self.elements.0))));
+        let runs =
+            Arc::new(parking_lot::Mutex::new((Runs::default(), Elements::after(self.elements.last()))));
         let shared = Arc::clone(&runs);
         let body = async move |txn: &mut Txn| {
             shared.lock().0.begin();
@@ -174,7 +157,7 @@ impl Client {
         };
         let result = self.db.transaction_async(body).await;
         let mut runs = runs.lock();
-        self.elements.0 = runs.1.0;
+        self.elements = Elements::after(runs.1.last());
         (result, std::mem::take(&mut runs.0).into_ops())
     }
 
@@ -313,64 +296,4 @@ fn record(
     };
     let completed = Some(world.tick()).filter(|_| outcome != Outcome::Unknown);
     checker::Txn { what, process, invoked, completed, outcome, ops }
-}
-
-/// The runs of one transaction: what the last did, and what all before it failed to.
-#[derive(Default)]
-struct Runs {
-    ops: Vec<Op>,
-    undone: Vec<Op>,
-}
-
-impl Runs {
-    fn begin(&mut self) {
-        self.undone.extend(self.ops.drain(..).filter_map(|op| match op {
-            Op::Append(list, element) | Op::Undone(list, element) => Some(Op::Undone(list, element)),
-            Op::Read(..) => None,
-        }));
-    }
-
-    fn run(&mut self, txn: &mut Txn, steps: &[Step], elements: &mut Elements) -> Result<(), Error> {
-        self.begin();
-        steps.iter().try_for_each(|step| self.step(txn, step, elements))
-    }
-
-    fn step(&mut self, txn: &mut Txn, step: &Step, elements: &mut Elements) -> Result<(), Error> {
-        let ops = &mut self.ops;
-        match step {
-            Step::Append(list) => {
-                let element = elements.next();
-                ops.push(lists::append(txn, *list, element)?);
-                ops.push(Op::Append(*list, element));
-            }
-            Step::Undo(lists) => {
-                txn.savepoint("undo");
-                for list in lists {
-                    let element = elements.next();
-                    lists::append(txn, *list, element)?;
-                    ops.push(Op::Undone(*list, element));
-                }
-                txn.rollback_to("undo")?;
-                ops.push(lists::read(txn, lists[0], true)?);
-            }
-            _ => ops.extend(read_only_step(txn, step)?),
-        }
-        Ok(())
-    }
-
-    fn into_ops(mut self) -> Vec<Op> {
-        self.ops.append(&mut self.undone);
-        self.ops
-    }
-}
-
-/// A step as one who only reads does it.
-fn read_only_step(source: &mut impl lists::Source, step: &Step) -> Result<Vec<Op>, Error> {
-    match step {
-        Step::Append(list) => Ok(vec![lists::read(source, *list, true)?]),
-        Step::Read(list) => Ok(vec![lists::read(source, *list, false)?]),
-        Step::Undo(lists) => lists.iter().map(|list| lists::read(source, *list, false)).collect(),
-        Step::Range(lists) => lists::read_range(source, lists.clone(), lists.start.is_multiple_of(2)),
-        Step::Group(group) => lists::read_group(source, *group, false),
-    }
 }

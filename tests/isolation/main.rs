@@ -3,6 +3,7 @@
 mod campaign;
 mod checker;
 mod client;
+mod contention;
 mod effort;
 mod hermitage;
 mod judge;
@@ -10,4 +11,5 @@ mod lists;
 mod phantoms;
 mod random;
 mod retry;
+mod runs;
 mod stage;

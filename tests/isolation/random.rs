@@ -1,4 +1,4 @@
-//! Random numbers from a seed: SplitMix64.
+//! Random numbers from a seed: `SplitMix64`.
 
 pub(crate) struct Random(u64);
 

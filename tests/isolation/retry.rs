@@ -1,5 +1,6 @@
-//! Reruns: they wait for the commit that won, back off further each time, and say how often they ran. That a
-//! body's own error is not retried is in `tests/it/retry.rs`.
+//! Reruns: they back off further each time, say how often they ran, and nobody runs again and again while
+//! somebody else's commit can't end. That a rerun sees what won, and that a body's own error is not retried, is
+//! in `tests/it/retry.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,10 +78,10 @@ async fn the_engine_counts_every_rerun_and_every_conflict() {
     assert_eq!((runs, stats.conflicts, stats.reruns), (6, 6, 5));
 }
 
-/// The winner has its place but can't be applied, as one of its shards is busy. Whoever lost to it must wait, not
+/// A commit over two shards can't end, as one of them is busy. Whoever wants its keys on the other must wait, not
 /// run again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_rerun_waits_for_the_commit_that_won() {
+async fn whoever_meets_a_commit_that_can_not_end_yet_waits_for_it_instead_of_running_again() {
     let stage = Stage::new(Isolation::Serializable, 4, true).await;
     let (db, x, y) = (stage.db.clone(), stage.x.clone(), stage.y.clone());
     let (release, held) = std::sync::mpsc::channel::<()>();
@@ -88,12 +89,12 @@ async fn a_rerun_waits_for_the_commit_that_won() {
     let mut entered = Some(entered);
     let busy = {
         let (db, y) = (db.clone(), y.clone());
-        let hold = move |old: Option<&Vec<u64>>| {
+        let wait = move |old: Option<&Vec<u64>>| {
             entered.take().map(|entered| entered.send(()));
             let _ = held.recv();
             old.cloned()
         };
-        tokio::spawn(async move { db.update(y, hold).await })
+        tokio::spawn(async move { db.update(y, wait).await })
     };
     inside.await.unwrap();
     let mut winner = db.begin();

@@ -1,6 +1,6 @@
 //! The order of the versions of each list, inferred from what was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
@@ -171,7 +171,7 @@ impl<'h> Versions<'h> {
             let element = *element;
             match self.writers.get(&(key, element)) {
                 None => {
-                    anomalies.push(Anomaly::Read { kind: Kind::Garbage, txn, key, element: Some(element) })
+                    anomalies.push(Anomaly::Read { kind: Kind::Garbage, txn, key, element: Some(element) });
                 }
                 Some(writer) if writer.undone || !self.is_committed[writer.txn as usize] => {
                     anomalies.push(Anomaly::Read { kind: Kind::G1a, txn, key, element: Some(element) });
@@ -191,10 +191,10 @@ impl<'h> Versions<'h> {
             self.resolve(key, view.whole, txn, anomalies);
             return;
         }
-        let last = view.others.last().copied();
-        let writer = last.and_then(|element| self.writers.get(&(key, element)));
+        let newest = view.others.last().copied();
+        let writer = newest.and_then(|element| self.writers.get(&(key, element)));
         if writer.is_some_and(|writer| !writer.last && !writer.undone) {
-            anomalies.push(Anomaly::Read { kind: Kind::G1b, txn, key, element: last });
+            anomalies.push(Anomaly::Read { kind: Kind::G1b, txn, key, element: newest });
         }
         let length = u32::try_from(view.others.len()).expect("lists are shorter than that");
         self.seen.push(Seen { txn, list: view.list, length });
@@ -210,10 +210,10 @@ impl<'h> Versions<'h> {
                 *last = Some(view.txn);
             }
         }
-        let present: Map<(Key, Element), ()> = self
+        let present: HashSet<(Key, Element), FixedState> = self
             .lists
             .iter()
-            .flat_map(|list| list.elements.iter().map(|element| ((list.key, *element), ())))
+            .flat_map(|list| list.elements.iter().map(|element| (list.key, *element)))
             .collect();
         for (txn, body) in (0..).zip(&self.history.txns) {
             let Some(completed) = body.completed.filter(|_| body.outcome == Outcome::Committed) else {
@@ -223,7 +223,7 @@ impl<'h> Versions<'h> {
                 let &Op::Append(key, element) = op else { continue };
                 let reader = self.numbers.get(&key).and_then(|list| last_reader[*list as usize]);
                 let Some(reader) = reader.filter(|reader| invoked(*reader) > completed) else { continue };
-                if !present.contains_key(&(key, element)) {
+                if !present.contains(&(key, element)) {
                     anomalies.push(Anomaly::Lost { txn, reader, key, element });
                 }
             }
