@@ -52,7 +52,6 @@ enum Command {
 
 /// What is measured, and how.
 #[derive(Args, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Knobs {
     /// Small numbers and two rounds: all workloads within a minute, without peers
     #[arg(long)]
