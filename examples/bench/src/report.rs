@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::chart::{self, Bar, Line};
 use crate::engines;
-use crate::outcome::{Cell, Run, ratio};
+use crate::outcome::{Cell, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::{float, short, time};
 
@@ -200,7 +200,9 @@ fn table_row(html: &mut String, cell: &Cell, mine: Option<&Cell>) -> Outcome<()>
     let against = mine.filter(|mine| mine.engine != cell.engine).and_then(|mine| ratio(mine, cell));
     let against = against.map_or(String::new(), |ratio| {
         let class = if ratio < 1.0 { " class=\"behind\"" } else { "" };
-        format!("<span{class}>{ratio:.2}x</span>")
+        let spread = mine.and_then(|mine| ratio_spread(mine, cell));
+        let spread = spread.map_or(String::new(), |(least, most)| format!(" ({least:.2}-{most:.2})"));
+        format!("<span{class}>{ratio:.2}x</span>{spread}")
     });
     let number = |of: fn(&crate::outcome::Measured) -> u64| cell.median(|measured| float(of(measured)));
     let latency = |of| number(of).filter(|latency| *latency > 0.0).map_or(String::new(), time);
