@@ -77,6 +77,9 @@ pub(crate) fn ratios(run: &Run) {
                 Some(format!("{} {ratio:.2}x ({least:.2}-{most:.2}{cpu})", cell.engine))
             })
             .collect();
+        if against.is_empty() {
+            continue;
+        }
         let point = mine.point.as_ref().map(|(knob, value)| format!(" {knob} {value}")).unwrap_or_default();
         println!("  {:<24} {}", format!("{}{point}", mine.workload), against.join("  "));
     }
