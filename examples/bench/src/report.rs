@@ -229,11 +229,15 @@ fn table_row(html: &mut String, cell: &Cell, mine: Option<&Cell>) -> Outcome<()>
 }
 
 fn facts(html: &mut String, run: &Run) -> Outcome<()> {
-    write!(html, "<h2>How it was measured</h2><p><code>{}</code></p><table>", escape(&run.command))?;
+    write!(
+        html,
+        "<h2>How it was measured</h2><p><code>{}</code></p><div class=\"scroll\"><table>",
+        escape(&run.command)
+    )?;
     for (name, value) in run.settings.iter().chain(&run.machine) {
         write!(html, "<tr><td>{}</td><td class=\"text\">{}</td></tr>", escape(name), escape(value))?;
     }
-    html.push_str("</table>");
+    html.push_str("</table></div>");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::engines::find;
 use crate::keys::Value;
 use crate::outcome::Order;
 use crate::plan::Draw;
-use crate::store::{Counters, Level, Outcome, Setup, Store, Style};
+use crate::store::{Counters, Outcome, Setup, Store, Style};
 use crate::workload::{ALL, Workload};
 
 fn order(workload: &Workload, engine: &str, directory: &std::path::Path) -> Order {
@@ -71,7 +71,7 @@ impl Store for Lossy {
     }
 
     async fn put(&self, key: &str, value: &Value) -> Outcome<()> {
-        if value.0 % 2 == 0 { self.0.put(key, value).await } else { Ok(()) }
+        if value.0.is_multiple_of(2) { self.0.put(key, value).await } else { Ok(()) }
     }
 
     async fn add(&self, _: &str, _: u64) -> Outcome<u64> {
