@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::keys::{Keys, Value};
@@ -45,7 +47,8 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
     };
     // A thread more than there are workers would only be in the way, but for those that wait for the disk.
     let workers = match (S::STYLE, order.level) {
-        (Style::Tasks, _) | (Style::Threads, Level::Full) => order.tasks,
+        (Style::Tasks, _) => order.tasks,
+        (Style::Threads, Level::Full) if !S::FEW_THREADS => order.tasks,
         _ => order.tasks.min(order.threads),
     };
     let draws = !matches!(kind, Kind::Ingest | Kind::Reopen | Kind::Memory);
@@ -153,18 +156,18 @@ impl Cell {
                 let workers: Vec<_> = (0..self.plan.workers)
                     .map(|worker| runtime.spawn(work(store.clone(), Arc::clone(&self.plan), worker)))
                     .collect();
-                self.wait(runtime, store, deadline, || workers.iter().all(|worker| worker.is_finished()))?;
+                self.wait(runtime, store, deadline, || workers.iter().all(JoinHandle::is_finished))?;
                 workers.into_iter().map(|worker| runtime.block_on(worker)?).collect()
             }
-            _ => std::thread::scope(|scope| {
+            Style::Threads => std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..self.plan.workers)
                     .map(|worker| {
                         let (store, plan) = (store.clone(), Arc::clone(&self.plan));
                         scope.spawn(move || pollster::block_on(work(store, plan, worker)))
                     })
                     .collect();
-                self.wait(runtime, store, deadline, || workers.iter().all(|worker| worker.is_finished()))?;
-                let join = |worker: std::thread::ScopedJoinHandle<'_, Outcome<Tally>>| {
+                self.wait(runtime, store, deadline, || workers.iter().all(ScopedJoinHandle::is_finished))?;
+                let join = |worker: ScopedJoinHandle<'_, Outcome<Tally>>| {
                     worker.join().map_err(|_| Failure::from("a worker panicked"))?
                 };
                 workers.into_iter().map(join).collect()
@@ -239,9 +242,9 @@ impl Cell {
         };
         // On a worker of the runtime, as a task of a program would.
         if S::STYLE == Style::Tasks {
-            runtime.block_on(runtime.spawn(load))??
+            runtime.block_on(runtime.spawn(load))??;
         } else {
-            pollster::block_on(load)?
+            pollster::block_on(load)?;
         }
         let seconds = started.elapsed().as_secs_f64();
         let mut result = Used::so_far(Some(&store)).since(&before);

@@ -29,6 +29,8 @@ pub(crate) struct Bar {
 
 pub(crate) struct Line {
     pub(crate) label: String,
+    /// The same for the same engine in all charts of a page.
+    pub(crate) color: usize,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -80,7 +82,7 @@ pub(crate) fn ratios(bars: &[Bar]) -> Outcome<String> {
             let style = FONT.into_font().color(&INK);
             let name = Text::new(bar.label.clone(), (4, pixel.1 - 7), style.clone());
             area.draw(&name).map_err(|error| error.to_string())?;
-            let number = Text::new(format!("{:.2}", bar.ratio), (labels as i32 - 36, pixel.1 - 7), style);
+            let number = Text::new(format!("{:.2}", bar.ratio), (labels - 36, pixel.1 - 7), style);
             area.draw(&number).map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -106,6 +108,7 @@ pub(crate) fn lines(
     svg(300, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
+            .margin_right(28)
             .x_label_area_size(38)
             .y_label_area_size(64)
             .build_cartesian_2d(
@@ -126,8 +129,8 @@ pub(crate) fn lines(
             .label_style(FONT.into_font().color(&INK))
             .draw()
             .map_err(|error| error.to_string())?;
-        for (index, line) in lines.iter().enumerate() {
-            let color = COLORS[index % COLORS.len()];
+        for line in lines {
+            let color = COLORS[line.color % COLORS.len()];
             let series = LineSeries::new(line.points.iter().copied(), color.stroke_width(2)).point_size(3);
             chart
                 .draw_series(series)
@@ -153,14 +156,14 @@ mod tests {
         let bar = |ratio| Bar { label: "get".into(), ratio };
         let chart = ratios(&[bar(0.5), bar(1000.0)]).unwrap();
         assert!(chart.starts_with("<svg") && chart.contains("currentColor") && !chart.contains(INK_IN_SVG));
-        let line = Line { label: "anabranch".into(), points: vec![(1.0, 10.0), (4.0, 20.0)] };
+        let line = Line { label: "anabranch".into(), color: 0, points: vec![(1.0, 10.0), (4.0, 20.0)] };
         let chart = lines(&[line], "shards", "ops/s", &|x| x.to_string(), &|y| y.to_string()).unwrap();
         assert!(chart.contains("anabranch") && chart.contains("polyline"));
     }
 
     #[test]
     fn a_line_of_one_point_is_drawn() {
-        let line = Line { label: "anabranch".into(), points: vec![(1.0, 10.0)] };
+        let line = Line { label: "anabranch".into(), color: 0, points: vec![(1.0, 10.0)] };
         assert!(lines(&[line], "", "", &|x| x.to_string(), &|y| y.to_string()).is_ok());
     }
 }

@@ -52,7 +52,6 @@ enum Command {
 
 /// What is measured, and how.
 #[derive(Args, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub(crate) struct Knobs {
     /// Small numbers and two rounds: all workloads within a minute, without peers
     #[arg(long)]
@@ -176,4 +175,41 @@ pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
 fn read(path: &std::path::Path) -> Outcome<Run> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     serde_json::from_str(&text).map_err(|error| format!("{} is not a result: {error}", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn knobs(arguments: &[&str]) -> Knobs {
+        let arguments = ["anabranch-bench", "run"].iter().chain(arguments);
+        match Arguments::try_parse_from(arguments).unwrap().command {
+            Command::Run(knobs) => *knobs,
+            _ => unreachable!("`run` was asked for"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_workload_is_answered_with_the_known_ones() {
+        let error = knobs(&["-w", "gte"]).workloads().err().unwrap().to_string();
+        assert!(
+            error.contains("\"gte\"") && error.contains("get-1, get,") && error.contains("mixed"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_star_stands_for_all_that_begin_so() {
+        let names = |arguments: &[&str]| -> Vec<&str> {
+            knobs(arguments).workloads().unwrap().iter().map(|workload| workload.name).collect()
+        };
+        assert_eq!(names(&["-w", "scan-100*,get"]).len(), 5);
+        assert_eq!(names(&[]).len(), workload::ALL.len());
+    }
+
+    #[test]
+    fn an_engine_that_was_not_built_in_is_answered_with_those_that_were() {
+        let error = knobs(&["-e", "rocksdb"]).engines().err().unwrap().to_string();
+        assert!(error.contains("anabranch") && error.contains("--features peers"), "{error}");
+    }
 }

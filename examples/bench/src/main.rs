@@ -21,6 +21,9 @@ mod suite;
 mod table;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -38,10 +38,10 @@ pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> 
     let draws = &plan.draws[worker];
     let mut at = 0;
     while !plan.stop.load(Ordering::Relaxed) {
-        let drawn = draws[at];
+        let next = draws[at];
         at = (at + 1) % draws.len();
-        let sampled = (tally.operations % plan.sample_every == 0).then(clock::now);
-        if !one(&store, &plan, worker, drawn, &mut tally).await? {
+        let sampled = tally.operations.is_multiple_of(plan.sample_every).then(clock::now);
+        if !one(&store, &plan, worker, next, &mut tally).await? {
             break;
         }
         if let Some(started) = sampled {
@@ -50,7 +50,7 @@ pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> 
         }
         tally.operations += 1;
         // What never waits has to let other tasks run, if there are more than workers of the runtime.
-        if plan.yields && tally.operations % 1024 == 0 {
+        if plan.yields && tally.operations.is_multiple_of(1024) {
             tokio::task::yield_now().await;
         }
     }

@@ -136,6 +136,25 @@ pub(crate) fn ratio(cell: &Cell, other: &Cell) -> Option<f64> {
     Some(if cell.lower_is_better { theirs / mine } else { mine / theirs })
 }
 
+/// The smallest and the largest ratio of two rounds that ran one after the other.
+pub(crate) fn ratio_spread(cell: &Cell, other: &Cell) -> Option<(f64, f64)> {
+    let ratios = || {
+        cell.measured().zip(other.measured()).map(|(mine, theirs)| {
+            if cell.lower_is_better { theirs.value / mine.value } else { mine.value / theirs.value }
+        })
+    };
+    Some((ratios().reduce(f64::min)?, ratios().reduce(f64::max)?))
+}
+
+/// As [`ratio`], by CPU time instead of time: what other programs take of a shared machine hardly shows in it, but
+/// neither does waiting.
+pub(crate) fn cpu_ratio(cell: &Cell, other: &Cell) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = |cell: &Cell| cell.median(|measured| measured.operations as f64 / measured.cpu_seconds);
+    let ratio = rate(cell)? / rate(other)?;
+    (!cell.lower_is_better && ratio.is_finite()).then_some(ratio)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +183,7 @@ mod tests {
     fn a_ratio_above_one_is_better_in_either_direction() {
         assert_eq!(ratio(&cell(&[4.0], false), &cell(&[2.0], false)), Some(2.0));
         assert_eq!(ratio(&cell(&[2.0], true), &cell(&[4.0], true)), Some(2.0));
+        let (fast, slow) = (cell(&[4.0, 9.0], false), cell(&[2.0, 3.0], false));
+        assert_eq!(ratio_spread(&fast, &slow), Some((2.0, 3.0)));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::chart::{self, Bar, Line};
 use crate::engines;
-use crate::outcome::{Cell, Run, ratio};
+use crate::outcome::{Cell, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::{float, short, time};
 
@@ -50,6 +50,17 @@ pub(crate) fn page(run: &Run) -> Outcome<String> {
 
 fn is_limit(cell: &Cell) -> bool {
     engines::find(&cell.engine).is_some_and(|engine| engine.limit)
+}
+
+/// The place of an engine among those of the run, which is its colour.
+fn color(run: &Run, cell: &Cell) -> usize {
+    let mut engines: Vec<&str> = Vec::new();
+    for cell in &run.cells {
+        if !engines.contains(&cell.engine.as_str()) {
+            engines.push(&cell.engine);
+        }
+    }
+    engines.iter().position(|engine| *engine == cell.engine).unwrap_or(0)
 }
 
 fn title(cell: &Cell) -> String {
@@ -100,9 +111,9 @@ fn curve_section(html: &mut String, run: &Run) -> Outcome<()> {
     for workload in workloads {
         let cells: Vec<&Cell> = swept().filter(|cell| cell.workload == workload).collect();
         let (knob, unit) = (cells[0].point.as_ref().map_or("", |(knob, _)| knob), &cells[0].unit);
-        let throughput = curves(&cells, Cell::value);
+        let throughput = curves(run, &cells, Cell::value);
         let slowest =
-            curves(&cells, |cell| cell.median(|measured| float(measured.p99)).filter(|p99| *p99 > 0.0));
+            curves(run, &cells, |cell| cell.median(|measured| float(measured.p99)).filter(|p99| *p99 > 0.0));
         let chart = chart::lines(&throughput, knob, unit, &|x| short(*x), &|y| short(*y))?;
         write!(html, "<figure><figcaption>{workload}</figcaption>{chart}</figure>")?;
         if slowest.iter().any(|line| !line.points.is_empty()) {
@@ -114,13 +125,17 @@ fn curve_section(html: &mut String, run: &Run) -> Outcome<()> {
     Ok(())
 }
 
-fn curves(cells: &[&Cell], of: impl Fn(&Cell) -> Option<f64>) -> Vec<Line> {
+fn curves(run: &Run, cells: &[&Cell], of: impl Fn(&Cell) -> Option<f64>) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for cell in cells {
         let (Some((_, x)), Some(y)) = (&cell.point, of(cell)) else { continue };
         match lines.iter_mut().find(|line| line.label == cell.engine) {
             Some(line) => line.points.push((*x, y)),
-            None => lines.push(Line { label: cell.engine.clone(), points: vec![(*x, y)] }),
+            None => lines.push(Line {
+                label: cell.engine.clone(),
+                color: color(run, cell),
+                points: vec![(*x, y)],
+            }),
         }
     }
     lines
@@ -136,7 +151,11 @@ fn latency_section(html: &mut String, run: &Run) -> Outcome<()> {
                 (1.0, of(|measured| measured.p99)?),
                 (2.0, of(|measured| measured.p999)?),
             ];
-            (points[0].1 > 0.0).then(|| Line { label: cell.engine.clone(), points: points.into() })
+            (points[0].1 > 0.0).then(|| Line {
+                label: cell.engine.clone(),
+                color: color(run, cell),
+                points: points.into(),
+            })
         };
         let lines: Vec<Line> = cells.iter().filter_map(line).collect();
         if !lines.is_empty() {
@@ -181,7 +200,9 @@ fn table_row(html: &mut String, cell: &Cell, mine: Option<&Cell>) -> Outcome<()>
     let against = mine.filter(|mine| mine.engine != cell.engine).and_then(|mine| ratio(mine, cell));
     let against = against.map_or(String::new(), |ratio| {
         let class = if ratio < 1.0 { " class=\"behind\"" } else { "" };
-        format!("<span{class}>{ratio:.2}x</span>")
+        let spread = mine.and_then(|mine| ratio_spread(mine, cell));
+        let spread = spread.map_or(String::new(), |(least, most)| format!(" ({least:.2}-{most:.2})"));
+        format!("<span{class}>{ratio:.2}x</span>{spread}")
     });
     let number = |of: fn(&crate::outcome::Measured) -> u64| cell.median(|measured| float(of(measured)));
     let latency = |of| number(of).filter(|latency| *latency > 0.0).map_or(String::new(), time);
@@ -208,11 +229,15 @@ fn table_row(html: &mut String, cell: &Cell, mine: Option<&Cell>) -> Outcome<()>
 }
 
 fn facts(html: &mut String, run: &Run) -> Outcome<()> {
-    write!(html, "<h2>How it was measured</h2><p><code>{}</code></p><table>", escape(&run.command))?;
+    write!(
+        html,
+        "<h2>How it was measured</h2><p><code>{}</code></p><div class=\"scroll\"><table>",
+        escape(&run.command)
+    )?;
     for (name, value) in run.settings.iter().chain(&run.machine) {
         write!(html, "<tr><td>{}</td><td class=\"text\">{}</td></tr>", escape(name), escape(value))?;
     }
-    html.push_str("</table>");
+    html.push_str("</table></div>");
     Ok(())
 }
 

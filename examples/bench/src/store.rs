@@ -29,9 +29,6 @@ pub(crate) enum Style {
     /// Plain threads: as many as there would be tasks where commits wait for the disk, else as many as there are
     /// workers of the runtime.
     Threads,
-    /// Plain threads, never more than there are workers of the runtime.
-    #[cfg(feature = "surrealmx")]
-    FewThreads,
 }
 
 /// What an engine is opened with.
@@ -55,6 +52,8 @@ pub(crate) struct Counters {
 /// An engine, as the workloads see it. `number` is the number in the value; see [`Value`].
 pub(crate) trait Store: Clone + Send + Sync + Sized + 'static {
     const STYLE: Style;
+    /// Threads are never more than the workers of the runtime.
+    const FEW_THREADS: bool = false;
     /// Whether what was written can be read, and so checked.
     const READABLE: bool = true;
 

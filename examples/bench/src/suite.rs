@@ -34,26 +34,30 @@ pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
     };
     let bar = progress((workloads.len() * engines.len() * points.len() * rounds) as u64)?;
     'all: for workload in workloads {
-        for point in &points {
-            let mut cells: Vec<_> = engines.iter().map(|engine| cell(workload, engine, point)).collect();
-            for round in 0..rounds {
-                for (index, engine) in engines.iter().enumerate() {
-                    bar.set_message(format!("{} on {}, round {}", workload.name, engine.name, round + 1));
-                    // What failed or isn't possible won't be in the next round.
-                    if cells[index].failure().is_none() {
-                        let outcome = measure(workload, engine, &point.knobs, &stopped);
-                        if stopped.load(Ordering::Relaxed) {
-                            results.cells.extend(cells);
-                            break 'all;
-                        }
-                        cells[index].rounds.push(outcome);
+        // Points of a sweep are interleaved as engines are: they are to be compared, too.
+        let contenders: Vec<_> =
+            points.iter().flat_map(|point| engines.iter().map(move |engine| (point, *engine))).collect();
+        let mut cells: Vec<_> =
+            contenders.iter().map(|(point, engine)| cell(workload, engine, point)).collect();
+        for round in 0..rounds {
+            for ((point, engine), cell) in contenders.iter().zip(&mut cells) {
+                bar.set_message(format!("{} on {}, round {}", workload.name, engine.name, round + 1));
+                // What failed or isn't possible won't be in the next round.
+                if cell.failure().is_none() {
+                    let outcome = measure(workload, engine, &point.knobs, &stopped);
+                    if stopped.load(Ordering::Relaxed) {
+                        results.cells.extend(cells);
+                        break 'all;
                     }
-                    bar.inc(1);
+                    cell.rounds.push(outcome);
                 }
+                bar.inc(1);
             }
-            bar.suspend(|| table::group(&cells.iter().collect::<Vec<_>>()));
-            results.cells.extend(cells);
         }
+        for cells in cells.chunks(engines.len()) {
+            bar.suspend(|| table::group(&cells.iter().collect::<Vec<_>>()));
+        }
+        results.cells.extend(cells);
     }
     bar.finish_and_clear();
     results.complete = !stopped.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Tables for the terminal.
 
-use crate::outcome::{Cell, Run, ratio};
+use crate::outcome::{Cell, Run, cpu_ratio, ratio, ratio_spread};
 use crate::{engines, workload};
 
 pub(crate) fn list() {
@@ -64,14 +64,22 @@ pub(crate) fn all(run: &Run) {
 
 /// How anabranch compares, workload by workload: above 1 it is ahead.
 pub(crate) fn ratios(run: &Run) {
-    println!("\nanabranch against the others (above 1: ahead)");
+    println!("\nanabranch against the others: median (by rounds, by CPU time); above 1 it is ahead");
     for cells in run.groups() {
         let Some(mine) = cells.iter().find(|cell| cell.engine == "anabranch") else { continue };
         let against: Vec<String> = cells
             .iter()
             .filter(|cell| cell.engine != "anabranch")
-            .filter_map(|cell| Some(format!("{} {:.2}x", cell.engine, ratio(mine, cell)?)))
+            .filter_map(|cell| {
+                let (least, most) = ratio_spread(mine, cell)?;
+                let cpu = cpu_ratio(mine, cell).map_or(String::new(), |ratio| format!(", CPU {ratio:.2}x"));
+                let ratio = ratio(mine, cell)?;
+                Some(format!("{} {ratio:.2}x ({least:.2}-{most:.2}{cpu})", cell.engine))
+            })
             .collect();
+        if against.is_empty() {
+            continue;
+        }
         let point = mine.point.as_ref().map(|(knob, value)| format!(" {knob} {value}")).unwrap_or_default();
         println!("  {:<24} {}", format!("{}{point}", mine.workload), against.join("  "));
     }

@@ -86,11 +86,11 @@ impl Store for Anabranch {
         self.db
             .transaction(|transaction| {
                 runs += 1;
-                let payer = transaction.get(from)?;
-                let payee = transaction.get(to)?;
-                if let (Some(payer), Some(payee)) = (payer, payee) {
-                    transaction.insert(from.to_owned(), payer.with_number(payer.0 - 1));
-                    transaction.insert(to.to_owned(), payee.with_number(payee.0 + 1));
+                let poorer = transaction.get(from)?;
+                let richer = transaction.get(to)?;
+                if let (Some(poorer), Some(richer)) = (poorer, richer) {
+                    transaction.insert(from.to_owned(), poorer.with_number(poorer.0 - 1));
+                    transaction.insert(to.to_owned(), richer.with_number(richer.0 + 1));
                 }
                 Ok::<_, Error>(())
             })

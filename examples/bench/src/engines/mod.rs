@@ -9,7 +9,7 @@ mod anabranch;
     feature = "txn-db"
 ))]
 mod bytes;
-mod dash_map;
+pub(crate) mod dash_map;
 #[cfg(feature = "fjall")]
 mod fjall;
 #[cfg(feature = "fluxmap")]

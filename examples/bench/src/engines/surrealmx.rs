@@ -22,7 +22,8 @@ const BATCH_ROWS: usize = 256;
 pub(crate) struct SurrealMx<const FEW: bool>(Arc<Database>);
 
 impl<const FEW: bool> Store for SurrealMx<FEW> {
-    const STYLE: Style = if FEW { Style::FewThreads } else { Style::Threads };
+    const STYLE: Style = Style::Threads;
+    const FEW_THREADS: bool = FEW;
 
     async fn open(setup: &Setup) -> Outcome<Self> {
         let options = DatabaseOptions::default();
@@ -74,11 +75,11 @@ impl<const FEW: bool> Store for SurrealMx<FEW> {
 
     async fn transfer(&self, from: &str, to: &str) -> Outcome<u64> {
         self.rerun(|transaction| {
-            let (payer, payee) = (transaction.get(from)?, transaction.get(to)?);
-            if let (Some(payer), Some(payee)) = (payer, payee) {
-                let (payer, payee) = (payer.as_slice(), payee.as_slice());
-                transaction.set(from, with_number(payer, number(payer) - 1))?;
-                transaction.set(to, with_number(payee, number(payee) + 1))?;
+            let (poorer, richer) = (transaction.get(from)?, transaction.get(to)?);
+            if let (Some(poorer), Some(richer)) = (poorer, richer) {
+                let (poorer, richer) = (poorer.as_slice(), richer.as_slice());
+                transaction.set(from, with_number(poorer, number(poorer) - 1))?;
+                transaction.set(to, with_number(richer, number(richer) + 1))?;
             }
             Ok(())
         })
