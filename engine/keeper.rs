@@ -43,6 +43,8 @@ pub(crate) struct Keeper<K: Key, V: Value, P> {
     vacuum: Vacuum,
     checkpoint_interval: Option<Duration>,
     checkpoint_error: Arc<Mutex<Option<String>>>,
+    /// When a checkpoint that failed is tried again. The keeper attends to other things meanwhile.
+    retry_checkpoints_at: Option<Instant>,
 }
 
 /// Why the keeper woke up.
@@ -64,7 +66,16 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         let checkpoint_error = Arc::new(Mutex::new(None));
         let (wal, log_tasks) = log.map_or((None, JoinSet::new()), |(wal, tasks)| (Some(wal), tasks));
         let (error, sent) = (Arc::clone(&checkpoint_error), sender);
-        let keeper = Self { inner, wal, log_tasks, requests, vacuum, checkpoint_interval, checkpoint_error };
+        let keeper = Self {
+            inner,
+            wal,
+            log_tasks,
+            requests,
+            vacuum,
+            checkpoint_interval,
+            checkpoint_error,
+            retry_checkpoints_at: None,
+        };
         (keeper, Requests { sender: sent, checkpoint_error: error })
     }
 
@@ -100,11 +111,12 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     }
 
     async fn wait(&mut self, clocks: &mut Clocks) -> Event {
-        let wal = self.wal.clone();
+        let (wal, retry_at) = (self.wal.clone(), self.retry_checkpoints_at);
         let grown = async {
-            match &wal {
-                Some(wal) => wal.control().checkpoint_may_be_due().await,
-                None => std::future::pending().await,
+            match (&wal, retry_at) {
+                (Some(_), Some(retry_at)) => tokio::time::sleep_until(retry_at).await,
+                (Some(wal), None) => wal.control().checkpoint_may_be_due().await,
+                (None, _) => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -124,13 +136,13 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         }
     }
 
-    async fn checkpoint_due(&self) {
-        let Some(wal) = &self.wal else { return };
+    async fn checkpoint_due(&mut self) {
+        self.retry_checkpoints_at = None;
+        let Some(wal) = self.wal.clone() else { return };
         for shard in wal.checkpoints_due() {
-            if self.checkpoint(wal, shard).await.is_err() {
-                // The log keeps everything; a full ring makes commits wait, and asks again.
-                tokio::time::sleep(CHECKPOINT_BACKOFF).await;
-                wal.control().wake_keeper();
+            if self.checkpoint(&wal, shard).await.is_err() {
+                // The log keeps everything; a full ring makes commits wait.
+                self.retry_checkpoints_at = Some(Instant::now() + CHECKPOINT_BACKOFF);
             }
         }
     }

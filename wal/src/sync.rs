@@ -146,7 +146,7 @@ impl SyncControl {
     }
 
     /// Asks for another look at which checkpoints are due.
-    pub fn wake_keeper(&self) {
+    pub(crate) fn wake_keeper(&self) {
         self.keeper.notify_one();
     }
 
