@@ -12,6 +12,7 @@ mod database;
 #[path = "../it/effort.rs"]
 mod effort;
 mod event;
+mod full_disk;
 mod history;
 mod inject;
 mod judge;
