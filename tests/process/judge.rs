@@ -150,7 +150,7 @@ fn check_shared_keys(history: &History, committed: &Committed<'_>, content: &Con
                 apply(&mut last, timestamp, writes);
             }
             None if writes.iter().any(|(key, _)| !key.starts_with(OWN)) => {
-                unknown.push((attempt.after, *writes))
+                unknown.push((attempt.after, *writes));
             }
             None => {}
         }
@@ -225,7 +225,9 @@ mod tests {
 
     fn content(timestamp: u64, entries: &[(&str, u64)]) -> Content {
         let mut content = Content { timestamp, ..Content::default() };
-        entries.iter().for_each(|(key, number)| content.put((*key).to_owned(), *number));
+        for (key, number) in entries {
+            content.put((*key).to_owned(), *number);
+        }
         content
     }
 

@@ -37,7 +37,7 @@ pub(crate) enum Work {
     Mixed,
     /// The same, and one task begins with a value larger than a segment, so that it waits for a new one.
     HugeFirst,
-    /// Nothing but opening, one insert and a backup beside the directory.
+    /// One task, and a backup beside the directory.
     Backup,
 }
 

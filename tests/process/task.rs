@@ -22,7 +22,7 @@ const HUGE: u64 = 100_000;
 
 pub(crate) struct Task {
     life: u64,
-    task: u64,
+    id: u64,
     operations: u64,
     work: Work,
     number: u64,
@@ -41,7 +41,7 @@ impl Task {
         let has = |slot: &u64| db.contains_key(&own_key(task, *slot)).expect("the engine is open");
         Self {
             life: plan.life,
-            task,
+            id: task,
             operations: plan.operations,
             work: plan.work,
             number: 0,
@@ -56,7 +56,7 @@ impl Task {
     }
 
     pub(crate) async fn run(mut self) {
-        if self.work == Work::HugeFirst && self.task == 0 {
+        if self.work == Work::HugeFirst && self.id == 0 {
             self.insert(HUGE).await;
         }
         while self.number < self.operations && !self.failed {
@@ -83,7 +83,7 @@ impl Task {
 
     fn begin(&mut self) -> Operation {
         self.number += 1;
-        Operation { task: self.task, number: self.number - 1 }
+        Operation { task: self.id, number: self.number - 1 }
     }
 
     fn handle(&mut self) -> Handle<Key, Value> {
@@ -99,7 +99,7 @@ impl Task {
     }
 
     fn tag(&mut self, length: u64) -> Tag {
-        Tag::new(self.life, self.task, self.number - 1, length)
+        Tag::new(self.life, self.id, self.number - 1, length)
     }
 
     /// Says what came of it. `true` if it was acknowledged.
@@ -119,7 +119,7 @@ impl Task {
     async fn insert(&mut self, length: u64) {
         let operation = self.begin();
         let slot = operation.number % OWN_SLOTS;
-        let (key, tag) = (own_key(self.task, slot), self.tag(length));
+        let (key, tag) = (own_key(self.id, slot), self.tag(length));
         self.pipe.say(&Event::Begin { operation, writes: vec![(key.clone(), Some(tag.0))] });
         let outcome = self.handle().insert(key, tag.value()).await;
         if self.ended(operation, &outcome) {
@@ -134,7 +134,7 @@ impl Task {
         }
         let operation = self.begin();
         let slot = self.random.pick(&present);
-        let key = own_key(self.task, slot);
+        let key = own_key(self.id, slot);
         self.pipe.say(&Event::Begin { operation, writes: vec![(key.clone(), None)] });
         let outcome = self.handle().remove(&key).await;
         if self.ended(operation, &outcome) {
@@ -168,8 +168,8 @@ impl Task {
         }
         let length = self.length();
         let own = self.tag(length);
-        transaction.insert(own_key(self.task, slot), own.value());
-        writes.insert(own_key(self.task, slot), Some(own.0));
+        transaction.insert(own_key(self.id, slot), own.value());
+        writes.insert(own_key(self.id, slot), Some(own.0));
         for _ in 0..self.random.between(0..=3) {
             let (key, length) = (self.shared_key(), self.length());
             if self.random.percent(20) {
