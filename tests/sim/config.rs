@@ -59,6 +59,9 @@ pub(crate) struct Config {
     pub(crate) huge_percent: u64,
     pub(crate) counters: bool,
     pub(crate) latency: Duration,
+    /// All values are of the longest ordinary length, so that what is written later looks like what it replaces.
+    pub(crate) uniform: bool,
+    pub(crate) checkpoint_every: Option<Duration>,
 }
 
 impl Config {
@@ -78,6 +81,8 @@ impl Config {
             huge_percent: random.pick(&[0, 0, 1, 10]),
             counters: random.percent(40),
             latency: Duration::from_millis(random.pick(&[0, 2, 5, 12])),
+            uniform: false,
+            checkpoint_every: None,
         }
     }
 
@@ -99,13 +104,26 @@ impl Config {
     }
 
     pub(crate) async fn open(&self, disk: &SimDisk, random: Random) -> Result<Engine<Key, Value>, Error> {
+        self.open_at("/database", disk, random).await
+    }
+
+    pub(crate) async fn open_at(
+        &self,
+        directory: &str,
+        disk: &SimDisk,
+        random: Random,
+    ) -> Result<Engine<Key, Value>, Error> {
         disk.set_latency(self.latency);
         let isolation = if self.snapshot_isolation {
             anabranch::Isolation::Snapshot
         } else {
             anabranch::Isolation::Serializable
         };
-        Engine::builder()
+        let builder = match self.checkpoint_every {
+            Some(interval) => Engine::builder().checkpoint_every(interval),
+            None => Engine::builder(),
+        };
+        builder
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
             .segments_max(self.segments_max)
@@ -114,7 +132,7 @@ impl Config {
             .isolation(isolation)
             .disk(Arc::new(disk.clone()))
             .env(Arc::new(SimEnv::new(random)))
-            .open("/database")
+            .open(directory)
             .await
     }
 }
@@ -124,7 +142,7 @@ impl fmt::Display for Config {
         write!(
             formatter,
             "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
-             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}",
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}, checkpoints every {:?}",
             self.shards,
             self.segments_max,
             self.segment_bytes >> 10,
@@ -138,6 +156,8 @@ impl fmt::Display for Config {
             self.counters,
             self.snapshot_isolation,
             self.latency,
+            self.uniform,
+            self.checkpoint_every,
         )
     }
 }

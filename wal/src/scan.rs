@@ -108,12 +108,13 @@ async fn open_segments(
         let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
         if let Some(header) = SegmentHeader::parse(&file.path, &first_sector)? {
             check_identity(manifest, entry, &file.path, &header)?;
-            if header.number < entry.first_segment {
-                scanned.free.push(file);
-            } else if file.is_whole() {
-                needed.push(OpenSegment { file, header });
-            } else {
+            if !file.is_whole() {
+                // Also a free one: what is written to it would not fit.
                 return Err(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"));
+            } else if header.number < entry.first_segment {
+                scanned.free.push(file);
+            } else {
+                needed.push(OpenSegment { file, header });
             }
             continue;
         }
@@ -228,6 +229,7 @@ async fn walk_segment(
         if !continues(&batch, &header, scanned.end) {
             break;
         }
+        let cut = if is_planted(Bug::AppendedToTail) { manifest.cut_of(batch.incarnation) } else { cut };
         scanned.note_promises(&batch);
         scanned.end.lsn = batch.lsn;
         scanned.end.header_crc = header_crc;
@@ -269,6 +271,9 @@ fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: ChainEnd) -> boo
     }
     if is_planted(Bug::BadBatchSkipped) {
         return batch.segment == segment.number && batch.lsn > end.lsn;
+    }
+    if is_planted(Bug::AppendedToTail) {
+        return batch.segment == segment.number && batch.lsn == end.lsn.next();
     }
     batch.database == segment.database
         && batch.log == segment.log
