@@ -61,7 +61,6 @@ pub(crate) struct Config {
     pub(crate) latency: Duration,
     /// All values are of the longest ordinary length, so that what is written later looks like what it replaces.
     pub(crate) uniform: bool,
-    pub(crate) checkpoint_every: Option<Duration>,
 }
 
 impl Config {
@@ -82,7 +81,6 @@ impl Config {
             counters: random.percent(40),
             latency: Duration::from_millis(random.pick(&[0, 2, 5, 12])),
             uniform: false,
-            checkpoint_every: None,
         }
     }
 
@@ -119,11 +117,7 @@ impl Config {
         } else {
             anabranch::Isolation::Serializable
         };
-        let builder = match self.checkpoint_every {
-            Some(interval) => Engine::builder().checkpoint_every(interval),
-            None => Engine::builder(),
-        };
-        builder
+        Engine::builder()
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
             .segments_max(self.segments_max)
@@ -142,7 +136,7 @@ impl fmt::Display for Config {
         write!(
             formatter,
             "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
-             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}, checkpoints every {:?}",
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}",
             self.shards,
             self.segments_max,
             self.segment_bytes >> 10,
@@ -157,7 +151,6 @@ impl fmt::Display for Config {
             self.snapshot_isolation,
             self.latency,
             self.uniform,
-            self.checkpoint_every,
         )
     }
 }

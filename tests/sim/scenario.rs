@@ -151,7 +151,6 @@ impl Scenario {
             counters: false,
             latency: Duration::ZERO,
             uniform: false,
-            checkpoint_every: None,
         }
     }
 
