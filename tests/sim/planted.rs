@@ -13,23 +13,28 @@ use crate::{enumerate, life, watchdog};
 /// How many seeds it may take to find a bug: about ten times what was measured, and at most 5,000.
 ///
 /// Measured with the test below, on seeds 1 to 200: found in so many of them, and first by seed so and so.
+#[expect(clippy::match_same_arms, reason = "each bug has a line and a measurement of its own")]
 const fn seeds_max(bug: Bug) -> u64 {
     match bug {
-        Bug::AcknowledgedBeforeSync => 12, // 174, seed 1
-        Bug::NoSpareSegment => 20,         // 158, seed 1
-        Bug::NoPromises => 20,             // 122, seed 1
-        Bug::DirectoryNotSynced => 60,     // 101, seed 6
-        Bug::TailSegmentReused => 50,      // 44, seed 1
-        Bug::SealNotSynced => 120,         // 81, seed 12
-        Bug::StaleBatchAccepted => 60,     // 37, seed 6
-        Bug::AppendedToTail => 120,        // 32, seed 12
-        Bug::PayloadUnchecked => 80,       // 24, seed 2
-        Bug::NoFence => 180,               // 11, seed 1
-        Bug::NotPersistedAgain => 660,     // 10, seed 66
-        Bug::CheckpointUndecided => 1_000, // 2, seed 24
-        Bug::ManifestInPlace => 2_000,     // 1, seed 177
-        Bug::LengthTrusted => 2_710,       // 0, seed 271
-        Bug::RecycledBeforeManifest | Bug::BadBatchSkipped | Bug::SyncRetried => 5_000,
+        Bug::AcknowledgedBeforeSync => 12,  // 174, seed 1
+        Bug::NoSpareSegment => 20,          // 158, seed 1
+        Bug::NoPromises => 20,              // 122, seed 1
+        Bug::DirectoryNotSynced => 60,      // 101, seed 6
+        Bug::TailSegmentReused => 50,       // 44, seed 1
+        Bug::SealNotSynced => 120,          // 81, seed 12
+        Bug::StaleBatchAccepted => 60,      // 37, seed 6
+        Bug::AppendedToTail => 120,         // 32, seed 12
+        Bug::PayloadUnchecked => 80,        // 24, seed 2
+        Bug::NoFence => 180,                // 11, seed 1
+        Bug::NotPersistedAgain => 660,      // 10, seed 66
+        Bug::CheckpointUndecided => 1_000,  // 2, seed 24
+        Bug::ManifestInPlace => 2_000,      // 1, seed 177
+        Bug::LengthTrusted => 2_880,        // 0, seed 288
+        Bug::RecycledBeforeManifest => 170, // with the bias below: seed 17
+        // With the bias below: seed 557. The dense prefix of commits hides this one from most lives.
+        Bug::BadBatchSkipped => 5_000,
+        // Left to the enumeration of faults.
+        Bug::SyncRetried => 0,
     }
 }
 
@@ -58,7 +63,10 @@ fn lead(bug: Bug, seed: u64, is_planted: bool) -> Result<(), String> {
     let _planted = is_planted.then(|| plant(bug));
     match catch_unwind(AssertUnwindSafe(|| life::run_as(seed, false, bias(bug)))) {
         Ok(outcome) => outcome.map(drop),
-        Err(_) => Err("a panic".to_owned()),
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().cloned();
+            Err(format!("a panic: {message:?}"))
+        }
     }
 }
 
