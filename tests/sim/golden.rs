@@ -282,7 +282,9 @@ fn every_bit_that_turns_over_in_a_crashed_database_is_seen_or_harmless() {
 
 #[test]
 fn every_bit_that_turns_over_in_recycled_segments_is_seen_or_harmless() {
-    flip_all(&RECYCLED, sample());
+    // Full of stale values, which only a search for promises reads: in full effort every seventh bit, which is at
+    // least one of each byte in a full sector.
+    flip_all(&RECYCLED, if crate::is_full() { 7 } else { SAMPLE });
 }
 
 #[test]

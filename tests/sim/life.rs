@@ -59,6 +59,8 @@ struct Seed {
     tally: Tally,
     /// The engine, while tasks work on it.
     working: Weak<Engine<Key, Value>>,
+    /// The fault of this life, if it strikes, takes back what the operating system had taken.
+    reverts: bool,
     /// What the engine held when it was closed.
     left: Content,
 }
@@ -80,7 +82,8 @@ pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<
     let history = Arc::new(Mutex::new(History::default()));
     let (loss, tally) = (Loss::Nothing, Tally::default());
     let (working, left) = (Weak::new(), Content::default());
-    let mut seed = Seed { random, config, disk, history, loss, faulty, verbose, tally, working, left };
+    let mut seed =
+        Seed { random, config, disk, history, loss, faulty, verbose, tally, working, left, reverts: false };
     let lives = seed.random.between(4..=8);
     let before = panics();
     for life in 0..lives {
@@ -121,12 +124,12 @@ impl Seed {
         if let End::AtOperation(nth) = end {
             self.disk.crash_at(nth);
         }
-        let mut reverts = false;
+        self.reverts = false;
         if self.faulty && self.random.percent(40) {
             let fault = draw_fault(&mut self.random);
             self.say(|| format!("    {fault:?}"));
             // A sync that fails may take back what the operating system had taken: as bad as power loss.
-            reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
+            self.reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
             self.disk.inject(fault);
         }
         self.say(|| format!("  {end:?}: {}", self.config));
@@ -153,7 +156,7 @@ impl Seed {
         drop(runtime);
         self.say(|| format!("    {policy:?}"));
         self.disk = image;
-        self.loss = self.loss.max(if reverts { Loss::Power } else { loss });
+        self.loss = self.loss.max(if self.reverts { Loss::Power } else { loss });
         Ok(())
     }
 
@@ -232,6 +235,9 @@ impl Seed {
                 self.disk.clear_faults();
                 let again = self.config.open(&self.disk, self.random.fork()).await;
                 let again = again.map_err(|error| format!("opening after a drop: {error:?}"))?;
+                if self.reverts {
+                    self.loss = Loss::Power;
+                }
                 self.look(&again)?;
                 self.left = Content::read(&again.handle())?;
                 Ok(again.close().await.is_ok())
