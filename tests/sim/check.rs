@@ -1,4 +1,20 @@
 //! What is looked at whenever an engine has been opened.
+//!
+//! The invariants of RELIABILITY section 4, and what checks each:
+//!
+//! | | invariant | check |
+//! |---|---|---|
+//! | I1 | a commit is there on all its shards or on none | `oracle::check_prefix`: the content is that of whole commits |
+//! | I2 | what was acknowledged is there | `oracle::check_survival` |
+//! | I3 | what is there is a prefix, in relaxed modes within the bounds | `check_prefix`, `check_survival` |
+//! | I4 | each key has the value of that prefix, in scans and gets, also for readers before the crash | `Content::read`, `Worker::look` |
+//! | I5 | what was cut off stays away | `check_prefix` after `History::settle`: tags are never used twice |
+//! | I6 | what was seen in `Full` is there | `History::seen` in `check_survival` |
+//! | I7 | undamaged images open; damaged ones are reported or harmless | every opening; `rot`, `golden` |
+//! | I8 | recovering twice gives the same | `open_twice` |
+//! | I9 | the engine goes on to accept and to sync | `Seed::quiesce`, `enumerate::open` |
+//! | I10 | nothing is left behind: readers, waiting jobs, files; a segment is in reserve | `quiesce`, `check_files` |
+//! | I11 | all that is stored is intact | opening reads every checksum of what counts; after an orderly end, again on each copy |
 
 use std::time::Duration;
 

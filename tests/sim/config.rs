@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) huge_percent: u64,
     pub(crate) counters: bool,
     pub(crate) latency: Duration,
+    /// All values are of the longest ordinary length, so that what is written later looks like what it replaces.
+    pub(crate) uniform: bool,
 }
 
 impl Config {
@@ -78,6 +80,7 @@ impl Config {
             huge_percent: random.pick(&[0, 0, 1, 10]),
             counters: random.percent(40),
             latency: Duration::from_millis(random.pick(&[0, 2, 5, 12])),
+            uniform: false,
         }
     }
 
@@ -99,6 +102,15 @@ impl Config {
     }
 
     pub(crate) async fn open(&self, disk: &SimDisk, random: Random) -> Result<Engine<Key, Value>, Error> {
+        self.open_at("/database", disk, random).await
+    }
+
+    pub(crate) async fn open_at(
+        &self,
+        directory: &str,
+        disk: &SimDisk,
+        random: Random,
+    ) -> Result<Engine<Key, Value>, Error> {
         disk.set_latency(self.latency);
         let isolation = if self.snapshot_isolation {
             anabranch::Isolation::Snapshot
@@ -114,7 +126,7 @@ impl Config {
             .isolation(isolation)
             .disk(Arc::new(disk.clone()))
             .env(Arc::new(SimEnv::new(random)))
-            .open("/database")
+            .open(directory)
             .await
     }
 }
@@ -124,7 +136,7 @@ impl fmt::Display for Config {
         write!(
             formatter,
             "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
-             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}",
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}",
             self.shards,
             self.segments_max,
             self.segment_bytes >> 10,
@@ -138,6 +150,7 @@ impl fmt::Display for Config {
             self.counters,
             self.snapshot_isolation,
             self.latency,
+            self.uniform,
         )
     }
 }

@@ -43,6 +43,7 @@ impl anabranch::Env for SimEnv {
 }
 
 thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -51,13 +52,29 @@ pub(crate) fn panics() -> u64 {
     PANICS.get()
 }
 
+/// Panics of this thread are counted and not printed, until the guard is dropped: they are asked for.
+pub(crate) fn quiet() -> Quiet {
+    QUIET.set(true);
+    Quiet
+}
+
+pub(crate) struct Quiet;
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        QUIET.set(false);
+    }
+}
+
 fn count_panics() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             PANICS.set(PANICS.get() + 1);
-            before(info);
+            if !QUIET.get() {
+                before(info);
+            }
         }));
     });
 }

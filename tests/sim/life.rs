@@ -1,5 +1,6 @@
 //! The life of a seed: several lives of one database, with a crash between each and the next.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use anabranch_wal::disk::sim::{FaultKind, SimDisk};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{HANG, open_twice, verify};
-use crate::config::{Config, draw_crash, draw_fault};
+use crate::config::{Config, Mode, draw_crash, draw_fault};
 use crate::env::{panics, runtime};
 use crate::history::{History, Key, Shared, Value};
-use crate::oracle::Loss;
+use crate::oracle::{Content, Loss};
 use crate::random::{Fingerprint, Random};
+use crate::rot;
 use crate::workload::Worker;
 
 /// Virtual seconds in which everything under way ends by itself.
@@ -41,6 +43,8 @@ pub(crate) struct Tally {
     /// Openings cut short by a crash.
     pub(crate) recoveries_crashed: u64,
     pub(crate) faults: u64,
+    /// Damaged images that were opened.
+    pub(crate) damaged: u64,
 }
 
 struct Seed {
@@ -55,17 +59,31 @@ struct Seed {
     tally: Tally,
     /// The engine, while tasks work on it.
     working: Weak<Engine<Key, Value>>,
+    /// The fault of this life, if it strikes, takes back what the operating system had taken.
+    reverts: bool,
+    /// What the engine held when it was closed.
+    left: Content,
 }
 
 /// Leads all lives of a seed. `Err` says which promise was broken.
 pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
+    run_as(seed, verbose, |_| {})
+}
+
+/// As [`run`], with each life's settings set right by `bias`.
+pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<Tally, String> {
     let mut random = Random::new(seed);
-    let config = Config::draw(&mut random);
+    let mut config = Config::draw(&mut random);
+    // Chosen by the number rather than drawn, so that the seeds of `seeds.txt` mean what they meant.
+    config.uniform = seed % 4 == 3;
+    bias(&mut config);
     let faulty = random.percent(20);
     let disk = SimDisk::new(random.next());
     let history = Arc::new(Mutex::new(History::default()));
     let (loss, tally) = (Loss::Nothing, Tally::default());
-    let mut seed = Seed { random, config, disk, history, loss, faulty, verbose, tally, working: Weak::new() };
+    let (working, left) = (Weak::new(), Content::default());
+    let mut seed =
+        Seed { random, config, disk, history, loss, faulty, verbose, tally, working, left, reverts: false };
     let lives = seed.random.between(4..=8);
     let before = panics();
     for life in 0..lives {
@@ -75,6 +93,7 @@ pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
             return Err(format!("life {life}: a task panicked\n  {config}"));
         }
         seed.config.redraw(&mut seed.random);
+        bias(&mut seed.config);
     }
     Ok(seed.tally)
 }
@@ -105,12 +124,12 @@ impl Seed {
         if let End::AtOperation(nth) = end {
             self.disk.crash_at(nth);
         }
-        let mut reverts = false;
+        self.reverts = false;
         if self.faulty && self.random.percent(40) {
             let fault = draw_fault(&mut self.random);
             self.say(|| format!("    {fault:?}"));
             // A sync that fails may take back what the operating system had taken: as bad as power loss.
-            reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
+            self.reverts = matches!(fault.kind, FaultKind::SyncLoses | FaultKind::SyncReverts);
             self.disk.inject(fault);
         }
         self.say(|| format!("  {end:?}: {}", self.config));
@@ -125,6 +144,8 @@ impl Seed {
         if closed && self.disk.faults_struck() == 0 {
             drop(runtime);
             self.disk.clear_faults();
+            self.check_files()?;
+            self.tally.damaged += rot::check(&self.config, &self.disk, &self.left)?;
             return Ok(());
         }
         self.disk.kill();
@@ -135,7 +156,7 @@ impl Seed {
         drop(runtime);
         self.say(|| format!("    {policy:?}"));
         self.disk = image;
-        self.loss = self.loss.max(if reverts { Loss::Power } else { loss });
+        self.loss = self.loss.max(if self.reverts { Loss::Power } else { loss });
         Ok(())
     }
 
@@ -195,6 +216,9 @@ impl Seed {
         }
         let engine = Arc::into_inner(engine).expect("all tasks have ended");
         self.quiesce(&engine).await?;
+        if matches!(end, End::Close) && !self.cut_off() {
+            self.left = Content::read(&engine.handle())?;
+        }
         match end {
             End::Close => match engine.close().await {
                 Ok(()) => Ok(true),
@@ -211,7 +235,11 @@ impl Seed {
                 self.disk.clear_faults();
                 let again = self.config.open(&self.disk, self.random.fork()).await;
                 let again = again.map_err(|error| format!("opening after a drop: {error:?}"))?;
+                if self.reverts {
+                    self.loss = Loss::Power;
+                }
                 self.look(&again)?;
+                self.left = Content::read(&again.handle())?;
                 Ok(again.close().await.is_ok())
             }
             _ => Ok(false),
@@ -233,14 +261,19 @@ impl Seed {
 
     /// I9, I10: when nobody asks for anything any more, everything gets durable, and nothing is left behind.
     async fn quiesce(&self, engine: &Engine<Key, Value>) -> Result<(), String> {
-        let synced = engine.sync().await;
+        let mut synced = engine.sync().await;
         // A checkpoint may be under way, and is a reader.
         let mut stats = engine.stats();
         for _ in 0..PATIENCE {
-            if stats.waiting() == 0 && stats.readers == 0 {
+            if stats.waiting() == 0 && stats.readers == 0 && self.rings_have_room(&stats) {
                 break;
             }
             sleep(Duration::from_secs(1)).await;
+            stats = engine.stats();
+        }
+        // Meanwhile, a commit that nobody waited for may have got its space: applied, but only lazily synced.
+        if synced.is_ok() && stats.synced < stats.applied && self.config.mode != Mode::Full {
+            synced = engine.sync().await;
             stats = engine.stats();
         }
         if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
@@ -252,9 +285,40 @@ impl Seed {
         if synced.is_err() && !self.cut_off() {
             return Err(format!("syncing: {synced:?}"));
         }
+        if synced.is_ok() && !self.cut_off() && !self.rings_have_room(&stats) {
+            return Err(format!("no segment is free: {stats:?}"));
+        }
         if synced.is_ok() {
             let mut history = self.history.lock().unwrap();
             history.promised = history.promised.max(stats.synced.0);
+        }
+        Ok(())
+    }
+
+    /// I10: a log that may still grow has a segment in reserve.
+    fn rings_have_room(&self, stats: &anabranch::Stats) -> bool {
+        let limit = self.config.segment_bytes * self.config.segments_max as u64;
+        stats
+            .shards
+            .iter()
+            .all(|shard| shard.ring.segments_free > 0 || shard.ring.bytes + self.config.segment_bytes > limit)
+    }
+
+    /// I10: an orderly end leaves the files of the logs that there are, a checkpoint for each, and no others.
+    fn check_files(&self) -> Result<(), String> {
+        let (mut logs, mut checkpoints) = (BTreeSet::new(), 0);
+        for (path, _) in self.disk.files() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match name.split('-').collect::<Vec<_>>()[..] {
+                ["log", log, _] => drop(logs.insert(log.to_owned())),
+                ["checkpoint", _] => checkpoints += 1,
+                ["MANIFEST" | "LOCK"] => {}
+                _ => return Err(format!("a stray file: {name}")),
+            }
+        }
+        if logs.len() != self.config.shards || checkpoints > self.config.shards {
+            let files = self.disk.files();
+            return Err(format!("{} shards, and these files: {files:?}", self.config.shards));
         }
         Ok(())
     }

@@ -5,10 +5,13 @@ mod check;
 mod config;
 mod enumerate;
 mod env;
+mod golden;
 mod history;
 mod life;
 mod oracle;
+mod planted;
 mod random;
+mod rot;
 mod scenario;
 mod watchdog;
 mod workload;
@@ -18,6 +21,11 @@ use std::env::var;
 use enumerate::Count;
 use life::Tally;
 use scenario::{SCENARIOS, Scenario};
+
+/// Whether the expensive tests do all of their work.
+fn is_full() -> bool {
+    var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "ci")
+}
 
 /// Leads the lives of one seed under the eyes of the watchdog.
 fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
@@ -43,6 +51,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
                 total.operations += tally.operations;
                 total.recoveries_crashed += tally.recoveries_crashed;
                 total.faults += tally.faults;
+                total.damaged += tally.damaged;
             }
             Err(violation) => {
                 println!("{violation}");
@@ -61,7 +70,7 @@ fn swarm() {
         println!("{:?}", tally.unwrap_or_else(|violation| panic!("{violation}")));
         return;
     }
-    let default = if var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "ci") { 5_000 } else { 200 };
+    let default = if is_full() { 10_000 } else { 200 };
     let count = var("ANABRANCH_SEEDS").map_or(default, |count| count.parse().expect("a number of seeds"));
     let first = var("ANABRANCH_FIRST_SEED").map_or(1, |first| first.parse().expect("a seed"));
     run_all(first..first + count);
@@ -83,13 +92,19 @@ fn the_same_seed_gives_the_same_trace() {
 
 fn enumerate(what: &str, enumerate: fn(&Scenario) -> Result<Count, String>) {
     let mut violations = Vec::new();
+    let mut total = Count::default();
     for scenario in SCENARIOS {
         let _watched = watchdog::watch(format!("{what}: {}", scenario.name));
         match enumerate(scenario) {
-            Ok(count) => println!("{what}: {}: {count:?}", scenario.name),
+            Ok(count) => {
+                println!("{what}: {}: {count:?}", scenario.name);
+                total.runs += count.runs;
+                total.images += count.images;
+            }
             Err(violation) => violations.push(violation),
         }
     }
+    println!("{what}: {} scenarios: {total:?}", SCENARIOS.len());
     assert!(violations.is_empty(), "{what}:\n{}", violations.join("\n"));
 }
 

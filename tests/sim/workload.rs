@@ -79,7 +79,8 @@ impl Worker {
         } else {
             self.config.value_max
         };
-        let length = self.random.between(0..=max);
+        let shorter = self.random.between(0..=max);
+        let length = if self.config.uniform { max } else { shorter };
         Some(self.history.lock().unwrap().new_tag(length))
     }
 

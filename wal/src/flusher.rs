@@ -33,6 +33,8 @@ pub(crate) struct ChainEnd {
     pub(crate) lsn: Lsn,
     pub(crate) header_crc: u32,
     pub(crate) segment: SegmentNumber,
+    /// Where in that segment to go on. A planted bug: a log goes on in a fresh segment (R10), and this is 0.
+    pub(crate) append_at: u64,
 }
 
 /// Called after every advance of what is written or synced.
@@ -200,8 +202,12 @@ impl Flusher {
             let file = self.ring.activate().ok_or_else(|| {
                 WalError::Config("a granted reservation found no segment; this is a bug in anabranch".into())
             })?;
-            self.end.segment = self.end.segment.next();
-            self.active = Some(Active { file, offset: 0, charged: 0, highest: Timestamp::ZERO });
+            let offset = std::mem::take(&mut self.end.append_at);
+            if offset == 0 {
+                self.end.segment = self.end.segment.next();
+            }
+            let charged = offset.min(usable_bytes(file.bytes));
+            self.active = Some(Active { file, offset, charged, highest: Timestamp::ZERO });
             self.control.wake_maker();
         }
         let active = self.active.as_ref().expect("it was set above");

@@ -125,7 +125,7 @@ impl BatchHeader {
             return None;
         }
         let header_crc = fields.get_u32_le();
-        if header_crc != crc(&header[8..]) {
+        if header_crc != crc(&header[8..]) && !is_planted(Bug::LengthTrusted) {
             return None;
         }
         let database = DatabaseId(fields.get_u64_le());
@@ -214,6 +214,9 @@ pub(crate) fn read_batch(segment: &Bytes, offset: usize) -> Found {
     let payload_bytes = header.payload_bytes as usize;
     let table_start = offset + BATCH_HEADER_BYTES;
     let payload_start = table_start + table_bytes(payload_bytes);
+    if is_planted(Bug::LengthTrusted) {
+        drop(segment.slice(payload_start..payload_start + payload_bytes));
+    }
     let Some(table) = segment.get(table_start..payload_start) else {
         return Found::Damaged;
     };

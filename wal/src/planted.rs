@@ -11,6 +11,8 @@ pub enum Bug {
     StaleBatchAccepted,
     /// R4, R9: a batch is believed by its header; its payload is not checked.
     PayloadUnchecked,
+    /// R4: a batch's length is used before anything has vouched for it.
+    LengthTrusted,
     /// R12, P3: what was written is acknowledged as if it were synced.
     AcknowledgedBeforeSync,
     /// R22: segments are given back before the manifest says so.
@@ -25,8 +27,12 @@ pub enum Bug {
     ManifestInPlace,
     /// R13: recovery does not write again what it accepted.
     NotPersistedAgain,
-    /// R11: recovery gives the last segment back for writing.
+    /// R10: recovery gives the last segment back for writing.
     TailSegmentReused,
+    /// R10: the log goes on behind the end that recovery found, in the same segment.
+    AppendedToTail,
+    /// R11: no segment is kept in reserve, and an open that finds none free overwrites the oldest.
+    NoSpareSegment,
     /// R10, L5: what was cut off by a recovery is not fenced.
     NoFence,
     /// R3: promises are never made.
@@ -40,9 +46,10 @@ pub enum Bug {
 #[cfg(feature = "testing")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::StaleBatchAccepted,
         Self::PayloadUnchecked,
+        Self::LengthTrusted,
         Self::AcknowledgedBeforeSync,
         Self::RecycledBeforeManifest,
         Self::SealNotSynced,
@@ -51,6 +58,8 @@ impl Bug {
         Self::ManifestInPlace,
         Self::NotPersistedAgain,
         Self::TailSegmentReused,
+        Self::AppendedToTail,
+        Self::NoSpareSegment,
         Self::NoFence,
         Self::NoPromises,
         Self::CheckpointUndecided,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::disk::Disk;
 use crate::frame::SECTOR_BYTES;
 use crate::log::Log;
+use crate::planted::{Bug, is_planted};
 use crate::segment::{SegmentFile, SegmentName};
 use crate::stats::{WalCounters, add};
 use crate::{SegmentNumber, Timestamp, WalError};
@@ -73,6 +74,10 @@ pub(crate) struct LiveSegment {
     pub(crate) file: SegmentFile,
     /// The highest timestamp with bytes in it.
     pub(crate) highest: Timestamp,
+}
+
+fn spares() -> usize {
+    if is_planted(Bug::NoSpareSegment) { 0 } else { SPARES }
 }
 
 pub(crate) const fn usable_bytes(segment_bytes: u64) -> u64 {
@@ -146,7 +151,7 @@ impl Ring {
         loop {
             let (spares_missing, bytes) = {
                 let state = self.state.lock();
-                (state.active.is_some() && state.free.len() < SPARES, state.bytes)
+                (state.active.is_some() && state.free.len() < spares(), state.bytes)
             };
             let starved = self.log.starved();
             let limit = self.limits.segment_bytes * self.limits.segments_max as u64;
@@ -214,6 +219,15 @@ impl Ring {
             state.free.push_back(segment.file);
             add(&counters.segments_recycled, 1);
         }
+    }
+
+    /// A planted bug: gives back the oldest segment, whatever stands in it. `false` if there is none.
+    pub(crate) fn overwrite_oldest(&self) -> bool {
+        let mut state = self.state.lock();
+        let Some(oldest) = state.live.pop_front() else { return false };
+        self.log.add_room(usable_bytes(oldest.file.bytes));
+        state.free.push_back(oldest.file);
+        true
     }
 
     pub(crate) fn add_logged(&self, bytes: u64) {

@@ -220,12 +220,13 @@ async fn open_segment(
     let first_sector = read_at(&*file.file, &file.path, 0, SECTOR_BYTES).await?;
     if let Some(header) = SegmentHeader::parse(&file.path, &first_sector)? {
         check_identity(manifest, entry, &file.path, &header)?;
+        if !file.is_whole() {
+            // Also a free one: what is written to it would not fit.
+            scanned.report(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"))?;
+        }
         if header.number < entry.first_segment {
             scanned.free.push(file);
             return Ok(None);
-        }
-        if !file.is_whole() {
-            scanned.report(WalError::corrupt(&file.path, file.bytes, "the segment was cut short"))?;
         }
         return Ok(Some(OpenSegment { file, header }));
     }
@@ -340,6 +341,7 @@ async fn walk_segment(
         if !continues(&batch, &header, scanned.end) {
             break;
         }
+        let cut = if is_planted(Bug::AppendedToTail) { manifest.cut_of(batch.incarnation) } else { cut };
         scanned.note_promises(&batch);
         scanned.walked_synced = scanned.walked_synced.max(batch.synced);
         scanned.end.lsn = batch.lsn;
@@ -386,6 +388,9 @@ pub(crate) fn continues(batch: &BatchHeader, segment: &SegmentHeader, end: Chain
     }
     if is_planted(Bug::BadBatchSkipped) {
         return batch.segment == segment.number && batch.lsn > end.lsn;
+    }
+    if is_planted(Bug::AppendedToTail) {
+        return batch.segment == segment.number && batch.lsn == end.lsn.next();
     }
     batch.database == segment.database
         && batch.log == segment.log

@@ -13,7 +13,7 @@ use crate::flusher::{ChainEnd, Flusher, Progressed};
 use crate::manifest::{CheckpointEntry, FENCES_MAX, LogEntry, Manifest, ManifestFile};
 use crate::planted::{Bug, is_planted};
 use crate::recovery::{Listing, Recovered, RecoveredLog, RecoverySummary, open_manifest, recover};
-use crate::ring::{Ring, RingLimits, RingUsage, SEGMENT_BYTES_MIN};
+use crate::ring::{Ring, RingLimits, RingUsage, SEGMENT_BYTES_MIN, SEGMENT_OVERHEAD_BYTES};
 use crate::segment::SegmentName;
 use crate::stats::{WalStats, add};
 use crate::sync::{SyncControl, SyncPolicy};
@@ -191,7 +191,16 @@ impl Wal {
             if is_planted(Bug::TailSegmentReused) {
                 free.extend(live.pop().map(|segment| segment.file));
             }
+            let rest = live.last().map_or(0, |segment| segment.file.bytes.saturating_sub(log.end_offset));
+            let appends = is_planted(Bug::AppendedToTail) && rest > SEGMENT_OVERHEAD_BYTES;
+            if appends {
+                wal.ends[index].append_at = log.end_offset;
+                free.splice(0..0, live.pop().map(|segment| segment.file));
+            }
             wal.rings[index].restore(free, live, log.next_slot, checkpoint);
+            if appends {
+                wal.rings[index].log.take_spare_room(log.end_offset);
+            }
         }
         Ok(Opened { wal, logs, summary })
     }
@@ -262,6 +271,10 @@ impl Wal {
         let shards = self.rings.len() as u64;
         let initial = (INITIAL_BYTES / shards / 4096 * 4096).max(SEGMENT_BYTES_MIN);
         for ring in &self.rings {
+            let overwrites = is_planted(Bug::NoSpareSegment) && ring.free_segments() == 0;
+            if overwrites && ring.overwrite_oldest() {
+                continue;
+            }
             if ring.free_segments() == 0 {
                 let bytes = initial.min(self.options.limits.segment_bytes);
                 ring.make_segment(bytes, &self.control.counters).await?;
