@@ -235,9 +235,7 @@ impl Seed {
                 self.disk.clear_faults();
                 let again = self.config.open(&self.disk, self.random.fork()).await;
                 let again = again.map_err(|error| format!("opening after a drop: {error:?}"))?;
-                if self.reverts {
-                    self.loss = Loss::Power;
-                }
+                self.loss = self.loss_by_fault();
                 self.look(&again)?;
                 self.left = Content::read(&again.handle())?;
                 Ok(again.close().await.is_ok())
@@ -293,6 +291,11 @@ impl Seed {
             history.promised = history.promised.max(stats.synced.0);
         }
         Ok(())
+    }
+
+    /// A sync that fails may take back what a relaxed mode had acknowledged, whatever ends the life.
+    fn loss_by_fault(&self) -> Loss {
+        if self.reverts { Loss::Power } else { Loss::Nothing }
     }
 
     /// I10: a log that may still grow has a segment in reserve.
