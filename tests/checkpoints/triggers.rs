@@ -28,7 +28,7 @@ async fn a_checkpoint_by_hand_covers_every_shard_that_logged_something() {
 #[tokio::test]
 async fn a_checkpoint_is_due_after_so_many_bytes() {
     let directory = tempfile::tempdir().unwrap();
-    let builder = builder().shards(1).checkpoint_after_bytes(64 << 10);
+    let builder = builder().shards(1).segment_bytes(32 << 10).checkpoint_after_bytes(64 << 10);
     let engine = within(builder.open(directory.path())).await.unwrap();
     write(&engine.handle(), 0..100, &[1; 100]).await.unwrap();
     assert_eq!(engine.stats().log.checkpoints, 0, "a sixth of that was logged");

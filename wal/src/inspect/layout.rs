@@ -182,6 +182,7 @@ fn walk(
         lsn: header.first_lsn.previous(),
         header_crc: header.previous_crc,
         segment: header.number,
+        ..ChainEnd::default()
     };
     let mut offset = SECTOR_BYTES;
     let mut sealed = false;
