@@ -19,8 +19,10 @@ fn amplification(stats: WalStats) -> f64 {
 async fn measure(rows: u64) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let durability = Durability::Relaxed(Flush::every(Duration::from_millis(200)));
-    // Small against the data, so that many checkpoints come due.
-    let builder = builder().shards(2).segment_bytes(1 << 20).checkpoint_after_bytes(1 << 20);
+    // Segments are small against the data, so that many checkpoints come due, and the ring as large as by default
+    // (1 GiB): half of it should hold what the shard holds, or checkpoints come due before they pay.
+    let ring = builder().shards(2).segment_bytes(128 << 10).segments_max(8 << 10);
+    let builder = ring.checkpoint_after_bytes(128 << 10);
     let engine = within(builder.durability(durability).open(directory.path())).await.unwrap();
     for round in 0..5 {
         write(&engine.handle(), 0..rows, &[round; 100]).await.unwrap();
