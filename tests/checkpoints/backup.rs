@@ -144,7 +144,7 @@ async fn a_backup_that_is_dropped_half_way_does_not_open_and_costs_the_engine_no
             // The manifest comes last: with it, all is there.
             Ok(opened) => assert_eq!(opened.handle().len().unwrap(), 20_000),
             Err(Error::Unrecognized(_) | Error::Corrupt { .. } | Error::Io(_) | Error::Locked { .. }) => {
-                cut_off += 1
+                cut_off += 1;
             }
             Err(error) => panic!("{error:?}"),
         }
