@@ -234,7 +234,10 @@ impl Flusher {
         let length = output.len() as u64;
         write_all_at(&*active.file.file, &active.file.path, active.offset, output).await?;
         add(&self.control.counters.written_bytes, length);
-        self.ring.add_logged(length);
+        // Promises alone make no checkpoint due: there is nothing new for it to hold.
+        if kind == BatchKind::Data {
+            self.ring.add_logged(length);
+        }
         active.offset += length;
         active.highest = active.highest.max(part.highest);
         self.unsynced.dirty = true;
