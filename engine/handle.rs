@@ -247,8 +247,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// The body is synchronous: its reads are memory reads, and short transactions conflict less. It may run
     /// several times, so its effects besides the transaction should bear that.
     ///
-    /// A body that touches the same keys in each run commits in its ninth run at the latest: before that run,
-    /// what it has touched is pinned, and other commits to it wait. In such a run the body must not commit
+    /// A body that touches the same keys in each run commits in its ninth run at the latest, if that takes less than
+    /// a second: before that run, what it has touched is pinned, and other commits to it wait. In such a run the body must not commit
     /// anything outside of the transaction; that is [`Error::Nested`].
     ///
     /// Cancel safety: dropping the future rolls back, or, once the commit was handed over, leaves it to take

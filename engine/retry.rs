@@ -28,8 +28,8 @@ const BACKOFF_FROM_RUN: u32 = 4;
 /// From this run on, a rerun claims what the last ones touched.
 const CLAIM_FROM_RUN: u32 = 9;
 /// How long the first claim holds up others at the most; each further one twice as long.
-const LEASE: Duration = Duration::from_millis(200);
-const LEASE_DOUBLINGS_MAX: u32 = 6;
+const LEASE: Duration = Duration::from_secs(1);
+const LEASE_DOUBLINGS_MAX: u32 = 4;
 const BACKOFF_MIN: Duration = Duration::from_micros(50);
 const BACKOFF_DOUBLINGS_MAX: u32 = 8;
 

@@ -95,7 +95,8 @@ async fn at_the_limit_of_the_ring_commits_wait_and_none_fails() {
         }
         let stats = engine.stats();
         assert!(stats.log.segments_recycled > 8, "the ring went round: {stats:?}");
-        assert!(stats.shards.iter().all(|shard| shard.ring.segments <= 6), "{stats:?}");
+        // Four, and what it takes to let through a commit that is larger than a segment (L2).
+        assert!(stats.shards.iter().all(|shard| shard.ring.segments <= 8), "{stats:?}");
         assert_eq!((stats.waiting(), &stats.checkpoint_error), (0, &None));
         within(engine.close()).await.unwrap();
         let engine = within(builder().open(directory.path())).await.unwrap();

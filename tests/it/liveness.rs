@@ -110,7 +110,7 @@ async fn a_transaction_that_reads_a_range_gets_through_constant_writes() {
                 runs.fetch_add(1, Ordering::Relaxed);
                 let mut sum = 0;
                 for entry in txn.range(..1_000) {
-                    sum += *entry?.1;
+                    sum = entry?.1.wrapping_add(sum);
                 }
                 (0..100).for_each(|key| txn.insert(key * 10, sum));
                 Ok::<_, Error>(())

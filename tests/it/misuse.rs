@@ -42,7 +42,7 @@ async fn a_commit_within_an_update_closure_is_refused_and_does_not_hang() {
         assert_eq!(within(update).await.unwrap().as_deref(), Some(&5));
         within(db.insert(2, 2)).await.unwrap();
         assert_eq!(entries(db.range(..)), [(1, 5), (2, 2)]);
-        assert!(Error::Nested.to_string().contains("use a transaction"));
+        assert!(Error::Nested.to_string().contains("move the commit out of it"));
     }
 }
 
