@@ -111,14 +111,17 @@ async fn transactions_that_meet_a_busy_shard_get_through_by_two_phases() {
                 tokio::spawn(add_one(&engine.handle(), keys))
             })
             .collect();
-        // Not until `stats` tells of a second phase: it would wait for the busy shard.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        within(async {
+            while engine.stats().two_phase == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         release.send(()).unwrap();
         for task in tasks {
             within(task).await.unwrap();
         }
         within(busy).await.unwrap().unwrap();
-        assert!(engine.stats().two_phase > 0);
         assert_eq!(
             entries(engine.handle().range(..12)).iter().map(|entry| entry.1).sum::<u64>(),
             20 * 12 + 20 * 4
