@@ -107,7 +107,12 @@ async fn transactions_that_meet_a_busy_shard_get_through_by_two_phases() {
         within(inside).await.unwrap();
         let tasks: Vec<_> = (0..40_u64)
             .map(|task| {
-                let keys = if task % 2 == 0 { (0..12).collect() } else { (0..12).rev().step_by(3).collect() };
+                // The busy shard's key is among them, whatever the hash makes of the others.
+                let keys = if task % 2 == 0 {
+                    (0..12).chain([100 + round]).collect()
+                } else {
+                    (0..12).rev().step_by(3).collect()
+                };
                 tokio::spawn(add_one(&engine.handle(), keys))
             })
             .collect();
