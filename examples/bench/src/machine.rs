@@ -47,9 +47,9 @@ pub(crate) fn describe() -> Vec<(String, String)> {
     facts
 }
 
-/// Of a crate in the lock file that this was built with.
+/// Of a crate in the workspace's lock file. None where this was built from a package, without the workspace.
 fn version(name: &str) -> Option<String> {
-    let lock = include_str!("../../../Cargo.lock");
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).ok()?;
     let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{name}\"\n")))?;
     entry.lines().find_map(|line| Some(line.strip_prefix("version = ")?.trim_matches('"').to_owned()))
 }
