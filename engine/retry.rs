@@ -168,6 +168,7 @@ impl<K: Key> Retry<K> {
         let limit = BACKOFF_MIN * (1 << doublings);
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         let pause = Duration::from_nanos(inner.env.random() % limit);
-        inner.runtime.spawn(tokio::time::sleep(pause)).await.map_err(|_| Error::Closed)
+        // Within the task, as a timer can only be made on a runtime.
+        inner.runtime.spawn(async move { tokio::time::sleep(pause).await }).await.map_err(|_| Error::Closed)
     }
 }

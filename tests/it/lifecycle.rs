@@ -79,6 +79,32 @@ fn a_handle_works_in_another_runtime_and_on_plain_threads() {
     }
 }
 
+/// The runtime on which a transaction backs off is the engine's: the caller's may be none, or have no clock.
+#[test]
+fn a_transaction_backs_off_wherever_it_is_called() {
+    let home = runtime();
+    let without_a_clock = Builder::new_current_thread().build().unwrap();
+    let engine = home.block_on(in_memory::<u64, u64>(2));
+    let db = engine.handle();
+    let transfer = async |key| {
+        let mut runs = 0;
+        db.transaction_async(async |txn| {
+            runs += 1;
+            let seen = txn.get(&key)?.as_deref().copied();
+            if runs < 6 {
+                db.insert(key, runs).await?;
+            }
+            txn.insert(key + 10, seen.unwrap_or(0));
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+    };
+    block_on(transfer(1));
+    without_a_clock.block_on(transfer(2));
+    assert_eq!(entries(db.range(..)), [(1, 5), (2, 5), (11, 5), (12, 5)]);
+}
+
 #[test]
 fn an_engine_may_be_dropped_inside_and_outside_of_async_code() {
     let directory = tempfile::tempdir().unwrap();
