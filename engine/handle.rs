@@ -156,7 +156,21 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]: nothing was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
-        let timestamp = self.submit_blind([(key, Some(value))]).await?;
+        self.inner.check_writable()?;
+        let mut part = Part::new(Validation::Blind);
+        if self.inner.durable {
+            encode(&mut part, &key, Some(&value))?;
+        }
+        let shard = &self.inner.shards[self.inner.router.shard(&key)];
+        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), &part.encoded) {
+            Ok(written) => written.map(Ok),
+            Err((key, value)) => {
+                part.writes.push(key);
+                part.values.push(value);
+                shard.commit(part, None).await
+            }
+        };
+        let timestamp = self.inner.unvalidated(outcome)?;
         self.inner.acknowledged(self.level, timestamp).await
     }
 
@@ -220,19 +234,17 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     async fn change(
         &self,
         key: K,
-        change: impl FnMut(Option<&V>) -> Changed<V> + Send + 'static,
+        mut change: impl FnMut(Option<&V>) -> Changed<V> + Send + 'static,
     ) -> Result<Updated<V>, Error> {
         self.inner.check_writable()?;
         let shard = &self.inner.shards[self.inner.router.shard(&key)];
-        let outcome = shard.update(key, Box::new(change)).await;
-        match self.inner.outcome(outcome) {
-            Ok(updated) => {
-                self.inner.acknowledged(self.level, updated.timestamp).await?;
-                Ok(updated)
-            }
-            Err(Failed::Error(error)) => Err(error),
-            Err(Failed::Conflict(_)) => unreachable!("an update waits its turn and is not validated"),
-        }
+        let outcome = match shard.change_at_once(key, &mut change) {
+            Ok(changed) => changed,
+            Err(key) => shard.update(key, Box::new(change)).await,
+        };
+        let updated = self.inner.unvalidated(outcome)?;
+        self.inner.acknowledged(self.level, updated.timestamp).await?;
+        Ok(updated)
     }
 
     /// Begins a read-write transaction, to be committed by hand.

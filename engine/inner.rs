@@ -108,20 +108,18 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         reader: Option<Arc<Reader>>,
     ) -> Result<Timestamp, Failed> {
         self.check_writable().map_err(Failed::Error)?;
-        let mut parts: Vec<_> = parts.into_iter().collect();
-        let outcome = if parts.len() == 1
-            && let Some((shard, part)) = parts.pop()
-        {
-            self.shards[shard].commit(part, reader).await
-        } else {
-            match commit_inline(&self.shards, &self.sequencer, parts) {
-                Inline::Done(outcome) => Ok(outcome),
-                Inline::Poisoned => Err(Gone),
-                Inline::InTheWay(parts) => {
+        let parts = parts.into_iter().collect();
+        let outcome = match commit_inline(&self.shards, &self.sequencer, parts) {
+            Inline::Done(outcome) => Ok(outcome),
+            Inline::Poisoned => Err(Gone),
+            Inline::InTheWay(mut parts) => match (parts.len(), parts.pop()) {
+                (1, Some((shard, part))) => self.shards[shard].commit(part, reader).await,
+                (_, last) => {
+                    parts.extend(last);
                     self.counters.two_phase.fetch_add(1, Ordering::Relaxed);
                     self.coordinator.commit(parts, reader).await
                 }
-            }
+            },
         };
         self.outcome(outcome)
     }
@@ -144,11 +142,22 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         }
     }
 
+    /// [`Inner::outcome`] of what is not validated.
+    pub(crate) fn unvalidated<T>(&self, outcome: Result<Result<T, Reject>, Gone>) -> Result<T, Error> {
+        self.outcome(outcome).map_err(|failed| match failed {
+            Failed::Error(error) => error,
+            Failed::Conflict(_) => unreachable!("what is not validated has no conflicts"),
+        })
+    }
+
     /// Waits until a commit is as durable as `level` says.
     pub(crate) async fn acknowledged(&self, level: Level, timestamp: Timestamp) -> Result<(), Error> {
         // A commit in line waits for nothing, so a loop of them would never let its thread's other tasks run.
         // Outside of tokio this does nothing.
         tokio::task::consume_budget().await;
+        if self.sequencer.get(level) >= timestamp {
+            return Ok(());
+        }
         self.sequencer.reached(level, timestamp).await.map_err(Error::in_flight)
     }
 

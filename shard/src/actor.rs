@@ -68,10 +68,10 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
     }
 }
 
-/// A message on its way, counted until it was handled.
+/// A message on its way. Commits of one phase are counted until they were handled.
 pub(crate) struct Told<M, K, V> {
     pub(crate) message: M,
-    pub(crate) pending: Pending<K, V>,
+    pub(crate) pending: Option<Pending<K, V>>,
 }
 
 /// Messages are told, never asked, so an answer that nobody waits for can't stop the actor (A3).

@@ -16,12 +16,71 @@ pub(crate) struct Version<V> {
 #[derive(Debug)]
 pub(crate) struct Chain<V> {
     newest: Version<V>,
-    /// Ascending. A hot key gathers thousands of versions between two syncs, so looking one up is a binary
-    /// search, and trimming takes from the front.
-    #[expect(clippy::box_collection, reason = "one word in the common case of no older versions, not four")]
-    older: Option<Box<VecDeque<Version<V>>>>,
+    /// One word in the common case of no older versions.
+    older: Option<Box<Older<V>>>,
     /// The shard has this key on its list of keys to sweep.
     pub(crate) remembered: bool,
+}
+
+/// Older versions, of which there are some.
+#[derive(Debug)]
+enum Older<V> {
+    /// Mostly there is one, until the next sweep.
+    One(Version<V>),
+    /// Ascending. A hot key gathers thousands of versions between two syncs, so looking one up is a binary
+    /// search, and trimming takes from the front.
+    Many(VecDeque<Version<V>>),
+}
+
+impl<V> Older<V> {
+    /// The newest version at or below `timestamp`.
+    fn at(&self, timestamp: Timestamp) -> Option<&Version<V>> {
+        match self {
+            Self::One(version) => (version.timestamp <= timestamp).then_some(version),
+            Self::Many(versions) => {
+                let beyond = versions.partition_point(|version| version.timestamp <= timestamp);
+                versions.get(beyond.checked_sub(1)?)
+            }
+        }
+    }
+
+    fn push(&mut self, version: Version<V>) {
+        match self {
+            Self::Many(versions) => versions.push_back(version),
+            Self::One(_) => {
+                let two = Self::Many(VecDeque::with_capacity(4));
+                if let (Self::One(first), Self::Many(versions)) = (std::mem::replace(self, two), &mut *self) {
+                    versions.extend([first, version]);
+                }
+            }
+        }
+    }
+
+    /// Moves those that no reader at or above `horizon` can ask for to `garbage`.
+    fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
+        // A removal that is the oldest version says no more than no version.
+        let says_nothing = |version: &Version<V>| version.value.is_none() && version.timestamp <= horizon;
+        match self {
+            Self::One(version) if says_nothing(version) => self.empty_into(garbage),
+            Self::One(_) => {}
+            Self::Many(versions) => {
+                let kept = versions.partition_point(|version| version.timestamp <= horizon);
+                garbage.extend(versions.drain(..kept.saturating_sub(1)));
+                garbage.extend(versions.pop_front_if(|version| says_nothing(version)));
+            }
+        }
+    }
+
+    fn empty_into(&mut self, garbage: &mut Vec<Version<V>>) {
+        match std::mem::replace(self, Self::Many(VecDeque::new())) {
+            Self::One(version) => garbage.push(version),
+            Self::Many(versions) => garbage.extend(versions),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Many(versions) if versions.is_empty())
+    }
 }
 
 impl<V> Chain<V> {
@@ -38,9 +97,7 @@ impl<V> Chain<V> {
         if self.newest.timestamp <= timestamp {
             return Some(&self.newest);
         }
-        let older = self.older.as_deref()?;
-        let beyond = older.partition_point(|version| version.timestamp <= timestamp);
-        older.get(beyond.checked_sub(1)?)
+        self.older.as_deref()?.at(timestamp)
     }
 
     /// Adds a version.
@@ -50,7 +107,10 @@ impl<V> Chain<V> {
     pub(crate) fn push(&mut self, version: Version<V>) {
         assert!(self.newest.timestamp < version.timestamp, "S1: versions are added in commit order");
         let previous = std::mem::replace(&mut self.newest, version);
-        self.older.get_or_insert_default().push_back(previous);
+        match &mut self.older {
+            Some(older) => older.push(previous),
+            None => self.older = Some(Box::new(Older::One(previous))),
+        }
     }
 
     /// Moves what no reader at or above `horizon` can ask for to `garbage`, so that values are dropped
@@ -58,14 +118,9 @@ impl<V> Chain<V> {
     pub(crate) fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
         let Some(older) = self.older.as_deref_mut() else { return };
         if self.newest.timestamp <= horizon {
-            garbage.extend(older.drain(..));
+            older.empty_into(garbage);
         } else {
-            let kept = older.partition_point(|version| version.timestamp <= horizon);
-            garbage.extend(older.drain(..kept.saturating_sub(1)));
-            // A removal that is the oldest version says no more than no version.
-            let oldest_is_removal =
-                |version: &mut Version<V>| version.value.is_none() && version.timestamp <= horizon;
-            garbage.extend(older.pop_front_if(oldest_is_removal));
+            older.trim(horizon, garbage);
         }
         if older.is_empty() {
             self.older = None;
@@ -85,7 +140,11 @@ impl<V> Chain<V> {
     /// How many versions there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        1 + self.older.as_ref().map_or(0, |older| older.len())
+        1 + match self.older.as_deref() {
+            None => 0,
+            Some(Older::One(_)) => 1,
+            Some(Older::Many(versions)) => versions.len(),
+        }
     }
 }
 

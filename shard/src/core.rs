@@ -33,6 +33,9 @@ const UPDATE_RESERVATION_BYTES: u64 = 4 << 10;
 /// For each commit, so many remembered keys are swept, so that garbage does not outgrow the work on it.
 const SWEEPS_PER_COMMIT: usize = 2;
 
+/// Commits that run at once leave up to so many old values for the next to drop.
+const GARBAGE_KEPT: usize = 64;
+
 thread_local!(static COMMITS_REFUSED: Cell<bool> = const { Cell::new(false) });
 
 /// Whether this thread is running a user's closure that others wait for, on a shard or within a claim, and
@@ -78,6 +81,15 @@ enum Job<K, V> {
 struct Admitted<K, V> {
     job: Job<K, V>,
     reservation: u64,
+}
+
+/// What became of a change that ran.
+enum Ran<K, V> {
+    /// It was applied, or changed nothing.
+    Done(Updated<V>, Option<AppliedPart>),
+    Failed(Reject),
+    /// The log has no room for its result, which takes so many bytes.
+    NoRoom(K, u64),
 }
 
 /// How a job left the station where it reserves space.
@@ -174,13 +186,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Ends a batch: what is to be reported and answered, to be delivered outside the turn (F3).
     #[must_use]
     pub fn finish_batch(&mut self) -> Outbox<V> {
-        if self.outbox.commits() > 0 {
-            self.readers.refresh_if_due();
-        }
-        if self.sweeps && !self.remembered.is_empty() {
-            let limit = SWEEPS_PER_COMMIT * self.outbox.commits().max(1);
-            self.sweep_up_to(self.readers.horizon(), limit);
-        }
+        self.tidy(self.outbox.commits());
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.discard(&mut self.garbage);
         outbox
@@ -210,7 +216,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Makes ready a part of a transaction that is to be committed in line, with all its turns held: space is
     /// reserved and the part is valid. `Ok(None)` if it would have to wait for anything (F1, F2).
     pub(crate) fn ready(&self, part: &Part<K, V>, participants: usize) -> Result<Option<u64>, Reject> {
-        if !self.arrivals.is_empty() || (!self.pins.is_empty() && self.pins.conflicts(&part.footprint())) {
+        if !self.is_clear_for(&part.footprint()) {
             return Ok(None);
         }
         validate(&self.map, part, self.reclaimed)?;
@@ -232,7 +238,62 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         participants: &[LogId],
         reservation: u64,
     ) {
-        self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
+        let applied =
+            self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
+        self.outbox.applied(applied);
+    }
+
+    /// Writes one key at once, without a look at what is there. Gives it back if it would have to wait.
+    pub(crate) fn write_at_once(
+        &mut self,
+        key: K,
+        value: Option<Arc<V>>,
+        encoded: &EncodedWrites,
+    ) -> Result<AppliedPart, (K, Option<Arc<V>>)> {
+        let reservation = if self.log.is_some() { Log::reservation_bytes(encoded, 1) } else { 0 };
+        if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
+            return Err((key, value));
+        }
+        let timestamp = self.sequencer.take(1);
+        Ok(self.apply_one(timestamp, key, value, encoded, reservation))
+    }
+
+    /// Changes one key at once, or gives it back if it would have to wait.
+    pub(crate) fn change_at_once(
+        &mut self,
+        key: K,
+        change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
+    ) -> Result<Result<(Updated<V>, Option<AppliedPart>), Reject>, K> {
+        let reservation = if self.log.is_some() { UPDATE_RESERVATION_BYTES } else { 0 };
+        if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
+            return Err(key);
+        }
+        match self.change(key, change, reservation) {
+            Ran::Done(updated, applied) => Ok(Ok((updated, applied))),
+            Ran::Failed(reject) => Ok(Err(reject)),
+            Ran::NoRoom(key, _) => Err(key),
+        }
+    }
+
+    /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering. Returns values
+    /// to drop outside the turn.
+    pub(crate) fn finish_at_once(&mut self) -> Vec<Version<V>> {
+        self.tidy(1);
+        if self.garbage.len() < GARBAGE_KEPT { Vec::new() } else { std::mem::take(&mut self.garbage) }
+    }
+
+    fn tidy(&mut self, commits: usize) {
+        if commits > 0 {
+            self.readers.refresh_if_due();
+        }
+        if self.sweeps && !self.remembered.is_empty() {
+            self.sweep_up_to(self.readers.horizon(), SWEEPS_PER_COMMIT * commits.max(1));
+        }
+    }
+
+    /// Whether nothing is in the way of something with this footprint.
+    fn is_clear_for(&self, footprint: &Footprint<'_, K>) -> bool {
+        self.arrivals.is_empty() && (self.pins.is_empty() || !self.pins.conflicts(footprint))
     }
 
     fn arrive(&mut self, job: Job<K, V>) {
@@ -321,7 +382,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 let Commit { part, reply, reader, permit } = commit;
                 let timestamp = self.sequencer.take(1);
                 let own_log = Arc::clone(&self.own_log);
-                self.apply(timestamp, part.writes, part.values, &part.encoded, &own_log, reservation);
+                let applied =
+                    self.apply(timestamp, part.writes, part.values, &part.encoded, &own_log, reservation);
+                self.outbox.applied(applied);
                 self.outbox.commit(reply, Ok(timestamp));
                 drop((reader, permit));
             }
@@ -330,13 +393,40 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
     }
 
-    fn run_update(&mut self, mut update: Update<K, V>, reservation: u64) {
-        let found = self.map.newest(&update.key);
+    fn run_update(&mut self, update: Update<K, V>, reservation: u64) {
+        let Update { key, mut change, reply, permit } = update;
+        match self.change(key, &mut *change, reservation) {
+            Ran::Done(updated, applied) => {
+                if let Some(applied) = applied {
+                    self.outbox.applied(applied);
+                }
+                self.outbox.update(reply, Ok(updated));
+            }
+            Ran::Failed(reject) => self.outbox.update(reply, Err(reject)),
+            Ran::NoRoom(key, needed) => {
+                // It holds nothing while it waits (L1), so it runs again when there is space.
+                self.arrivals.push_back(Job::Update(Update { key, change, reply, permit }, needed));
+                if self.arrivals.len() == 1 {
+                    // Nobody waits for the log yet: ask it, so that it wakes us.
+                    self.space_changed();
+                }
+            }
+        }
+    }
+
+    /// Runs a change, and applies what comes of it. The reservation is used or given back.
+    fn change(
+        &mut self,
+        key: K,
+        change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
+        reservation: u64,
+    ) -> Ran<K, V> {
+        let found = self.map.newest(&key);
         let seen = found.as_ref().map_or(Timestamp::ZERO, |(timestamp, _)| *timestamp);
         let old = found.and_then(|(_, value)| value);
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let _inside = CommitsRefused::enter();
-            (update.change)(old.as_deref())
+            change(old.as_deref())
         }));
         let new = match changed {
             Ok(Changed::Put(new)) => Some(new),
@@ -344,41 +434,32 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             // V9: nothing changes; what was seen must be durable before it is confirmed.
             Ok(Changed::Remove | Changed::Keep) => {
                 self.unreserve(reservation);
-                let updated = Updated { timestamp: seen, new: old.clone(), old };
-                return self.outbox.update(update.reply, Ok(updated));
+                return Ran::Done(Updated { timestamp: seen, new: old.clone(), old }, None);
             }
             Err(panic) => {
-                let reject = Reject::Panicked(panic_message(&*panic));
-                return self.turn_down(Job::Update(update, 0), reject, reservation);
+                self.unreserve(reservation);
+                return Ran::Failed(Reject::Panicked(panic_message(&*panic)));
             }
         };
         let mut encoded = EncodedWrites::new();
         let mut needed = 0;
         if self.log.is_some() {
-            if let Err(reject) = encode_write(&mut encoded, &update.key, new.as_deref()) {
-                return self.turn_down(Job::Update(update, 0), reject, reservation);
+            if let Err(reject) = encode_write(&mut encoded, &key, new.as_deref()) {
+                self.unreserve(reservation);
+                return Ran::Failed(reject);
             }
             needed = Log::reservation_bytes(&encoded, 1);
         }
-        if needed > reservation && !self.reserve_more(needed - reservation) {
-            // It holds nothing while it waits (L1), so it runs again when there is space.
+        if needed > reservation && !self.try_reserve(needed - reservation) {
             self.unreserve(reservation);
-            self.arrivals.push_back(Job::Update(update, needed));
-            if self.arrivals.len() == 1 {
-                // Nobody waits for the log yet: ask it, so that it wakes us.
-                self.space_changed();
-            }
-            return;
+            return Ran::NoRoom(key, needed);
         }
-        let Update { key, reply, permit, .. } = update;
         let timestamp = self.sequencer.take(1);
-        let own_log = Arc::clone(&self.own_log);
-        self.apply(timestamp, vec![key], vec![new.clone()], &encoded, &own_log, reservation.max(needed));
-        self.outbox.update(reply, Ok(Updated { timestamp, old, new }));
-        drop(permit);
+        let applied = self.apply_one(timestamp, key, new.clone(), &encoded, reservation.max(needed));
+        Ran::Done(Updated { timestamp, old, new }, Some(applied))
     }
 
-    fn reserve_more(&self, bytes: u64) -> bool {
+    fn try_reserve(&self, bytes: u64) -> bool {
         self.log.as_ref().is_none_or(|log| log.try_reserve(bytes))
     }
 
@@ -391,22 +472,33 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         encoded: &EncodedWrites,
         participants: &[LogId],
         reservation: u64,
-    ) {
+    ) -> AppliedPart {
+        for (key, value) in keys.into_iter().zip(values) {
+            self.store(timestamp, key, value);
+        }
+        append(self.log.as_deref(), timestamp, encoded, participants, reservation)
+    }
+
+    /// [`ShardCore::apply`] for a commit of one key.
+    fn apply_one(
+        &mut self,
+        timestamp: Timestamp,
+        key: K,
+        value: Option<Arc<V>>,
+        encoded: &EncodedWrites,
+        reservation: u64,
+    ) -> AppliedPart {
+        self.store(timestamp, key, value);
+        append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation)
+    }
+
+    fn store(&mut self, timestamp: Timestamp, key: K, value: Option<Arc<V>>) {
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
-        for (key, value) in keys.into_iter().zip(values) {
-            let version = Version { timestamp, value };
-            if self.map.apply(&key, version, horizon, &mut self.garbage) {
-                self.remembered.push_back((timestamp, key));
-            }
+        let version = Version { timestamp, value };
+        if let Some(key) = self.map.apply(key, version, horizon, &mut self.garbage) {
+            self.remembered.push_back((timestamp, key));
         }
-        let mut bytes = 0;
-        if let Some(log) = &self.log {
-            // T3: appended before it is reported applied.
-            log.append(timestamp, encoded, participants, reservation);
-            bytes = encoded.record_bytes(participants.len()) as u64;
-        }
-        self.outbox.applied(AppliedPart { timestamp, bytes });
     }
 
     /// Puts what is to be committed in the place of a claim. It holds its pins and must not wait, for space
@@ -461,7 +553,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match timestamp {
             Some(timestamp) if !prepare.part.is_read_only() => {
                 let Prepare { part, participants, .. } = prepare;
-                self.apply(timestamp, part.writes, part.values, &part.encoded, &participants, reservation);
+                self.apply_ready(timestamp, part, &participants, reservation);
             }
             _ => self.unreserve(reservation),
         }
@@ -504,6 +596,22 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 }
 
+/// Logs what was applied; T3: before it is reported.
+fn append(
+    log: Option<&Log>,
+    timestamp: Timestamp,
+    encoded: &EncodedWrites,
+    participants: &[LogId],
+    reservation: u64,
+) -> AppliedPart {
+    let mut bytes = 0;
+    if let Some(log) = log {
+        log.append(timestamp, encoded, participants, reservation);
+        bytes = encoded.record_bytes(participants.len()) as u64;
+    }
+    AppliedPart { timestamp, bytes }
+}
+
 /// How many jobs are where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
@@ -520,9 +628,7 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => look(&commit.part.footprint()),
             Self::Prepare(prepare) => look(&prepare.part.footprint()),
-            Self::Update(update, _) => {
-                look(&Footprint { reads: &[], ranges: &[], writes: std::slice::from_ref(&update.key) })
-            }
+            Self::Update(update, _) => look(&Footprint::of_write(&update.key)),
         }
     }
 

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use anabranch_wal::{Log, Timestamp};
+use anabranch_wal::{EncodedWrites, Log, Timestamp};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use kameo::message::Message;
+use parking_lot::MutexGuard;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, ShardCore};
 use crate::map::{ShardMap, Swept};
-use crate::messages::{Barrier, Change, Commit, Round, Sweep, Update, Updated};
+use crate::messages::{Barrier, Change, Changed, Commit, Round, Sweep, Update, Updated};
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
@@ -89,8 +90,47 @@ impl<K: Key, V: Value> Shard<K, V> {
         self.log.as_ref()
     }
 
-    /// Commits a transaction that touches this shard only. Dropping the future once the message was handed over
-    /// does not take the commit back.
+    /// Writes one key in line, without a look at what is there, if the shard is idle and nothing is in the way;
+    /// otherwise gives it back for [`Shard::commit`].
+    pub fn write_at_once(
+        &self,
+        key: K,
+        value: Option<Arc<V>>,
+        encoded: &EncodedWrites,
+    ) -> Result<Result<Timestamp, Gone>, (K, Option<Arc<V>>)> {
+        let Some((turn, core)) = self.hold() else { return Err((key, value)) };
+        match turn.run_at_once(core, |core| core.write_at_once(key, value, encoded)) {
+            Some((Ok(applied), garbage)) => {
+                turn.deliver_one(Some(applied), garbage);
+                Ok(Ok(applied.timestamp))
+            }
+            Some((Err(write), _)) => Err(write),
+            None => Ok(Err(Gone)),
+        }
+    }
+
+    /// Changes one key in line, if the shard is idle and nothing is in the way; otherwise gives the key back for
+    /// [`Shard::update`], for which the change may run again.
+    #[expect(clippy::type_complexity, reason = "an outcome, or silence, or the key")]
+    pub fn change_at_once(
+        &self,
+        key: K,
+        change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
+    ) -> Result<Result<Result<Updated<V>, Reject>, Gone>, K> {
+        let Some((turn, core)) = self.hold() else { return Err(key) };
+        match turn.run_at_once(core, |core| core.change_at_once(key, change)) {
+            Some((Ok(Ok((updated, applied))), garbage)) => {
+                turn.deliver_one(applied, garbage);
+                Ok(Ok(Ok(updated)))
+            }
+            Some((Ok(Err(reject)), _)) => Ok(Ok(Err(reject))),
+            Some((Err(key), _)) => Err(key),
+            None => Ok(Err(Gone)),
+        }
+    }
+
+    /// Commits a transaction that touches this shard only, by a message. Dropping the future once the message was
+    /// handed over does not take the commit back.
     pub async fn commit(
         &self,
         part: Part<K, V>,
@@ -98,21 +138,15 @@ impl<K: Key, V: Value> Shard<K, V> {
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();
-        let commit = Commit { part, reply, reader, permit };
-        if let Err(commit) = self.lend(commit, ShardCore::commit) {
-            self.tell(commit).await?;
-        }
+        self.tell_in_order(Commit { part, reply, reader, permit }).await?;
         outcome.await.map_err(|_| Gone)
     }
 
-    /// Changes one key on the shard. As for [`Shard::commit`].
+    /// Changes one key on the shard, by a message. As for [`Shard::commit`].
     pub async fn update(&self, key: K, change: Change<V>) -> Result<Result<Updated<V>, Reject>, Gone> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();
-        let update = Update { key, change, reply, permit };
-        if let Err(update) = self.lend(update, ShardCore::update) {
-            self.tell(update).await?;
-        }
+        self.tell_in_order(Update { key, change, reply, permit }).await?;
         outcome.await.map_err(|_| Gone)
     }
 
@@ -155,13 +189,23 @@ impl<K: Key, V: Value> Shard<K, V> {
     where
         ShardActor<K, V>: Message<Told<M, K, V>>,
     {
-        let told = Told { message, pending: self.turn.pending() };
-        self.actor.tell(told).send().await.map_err(|_| Gone)
+        self.actor.tell(Told { message, pending: None }).send().await.map_err(|_| Gone)
     }
 
-    /// Runs something in line if the shard lends its turn.
-    fn lend<W>(&self, work: W, run: impl FnOnce(&mut ShardCore<K, V>, W)) -> Result<(), W> {
-        if self.lends_turn { self.turn.lend(work, run) } else { Err(work) }
+    /// For what the shard's turn is not to be lent past until it was handled: a caller who gave up waiting for it
+    /// finds its own next commit behind it.
+    async fn tell_in_order<M: Send + 'static>(&self, message: M) -> Result<(), Gone>
+    where
+        ShardActor<K, V>: Message<Told<M, K, V>>,
+    {
+        let pending = Some(self.turn.pending());
+        self.actor.tell(Told { message, pending }).send().await.map_err(|_| Gone)
+    }
+
+    /// The turn, if the shard lends it and it is free.
+    fn hold(&self) -> Option<(&Turn<K, V>, MutexGuard<'_, ShardCore<K, V>>)> {
+        let turn = self.turn()?;
+        Some((turn, turn.try_hold()?))
     }
 
     pub(crate) fn turn(&self) -> Option<&Turn<K, V>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_wal::Timestamp;
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use foldhash::quality::FixedState;
 
 use crate::chain::{Chain, Version};
@@ -136,32 +136,37 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
     }
 
-    /// Adds a version, and trims the key's chain. `true` if the key is to be remembered for a sweep.
+    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep.
     pub(crate) fn apply(
         &self,
-        key: &K,
+        key: K,
         version: Version<V>,
         horizon: Timestamp,
         garbage: &mut Vec<Version<V>>,
-    ) -> bool {
+    ) -> Option<K> {
         let before = garbage.len();
-        let remember = if let Some(mut chain) = self.entries.get_mut(key) {
-            chain.push(version);
-            chain.trim(horizon, garbage);
-            let first_time = chain.has_leftovers() && !chain.remembered;
-            chain.remembered |= first_time;
-            first_time
-        } else {
-            let mut chain = Chain::new(version);
-            chain.remembered = chain.has_leftovers();
-            let remember = chain.remembered;
-            self.entries.insert(key.clone(), chain);
-            self.index.add(key.clone());
-            remember
+        let remembered = match self.entries.entry(key) {
+            Entry::Occupied(mut entry) => {
+                let chain = entry.get_mut();
+                chain.push(version);
+                chain.trim(horizon, garbage);
+                let first_time = chain.has_leftovers() && !chain.remembered;
+                chain.remembered |= first_time;
+                first_time.then(|| entry.into_key())
+            }
+            Entry::Vacant(entry) => {
+                let mut chain = Chain::new(version);
+                chain.remembered = chain.has_leftovers();
+                let remembered = chain.remembered.then(|| entry.key().clone());
+                let key = entry.key().clone();
+                drop(entry.insert(chain));
+                self.index.add(key);
+                remembered
+            }
         };
         self.versions.fetch_add(1, Ordering::Relaxed);
         self.versions.fetch_sub((garbage.len() - before) as u64, Ordering::Relaxed);
-        remember
+        remembered
     }
 
     /// Looks at up to `limit` keys that were remembered, and reclaims what lies below `horizon`. The cost is

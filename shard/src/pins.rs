@@ -42,6 +42,13 @@ pub(crate) struct Footprint<'a, K> {
     pub(crate) writes: &'a [K],
 }
 
+impl<'a, K> Footprint<'a, K> {
+    /// Of one written key.
+    pub(crate) const fn of_write(key: &'a K) -> Self {
+        Self { reads: &[], ranges: &[], writes: std::slice::from_ref(key) }
+    }
+}
+
 /// What became of a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

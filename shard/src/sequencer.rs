@@ -73,11 +73,14 @@ impl Sequencer {
         let first = recovered.next().0;
         let unsynced = UnsyncedBytes { limit, first, within: recovered.0, ..UnsyncedBytes::default() };
         let watermark = || Arc::new(Watermark::new(recovered));
+        let applied = watermark();
+        // Without a log, what is applied is as durable as it gets.
+        let logged = || if log.is_some() { watermark() } else { Arc::clone(&applied) };
         let sequencer = Arc::new(Self {
             state: Mutex::new(State { next: first, unapplied: VecDeque::new(), unsynced }),
-            applied: watermark(),
-            durable: watermark(),
-            synced: watermark(),
+            durable: logged(),
+            synced: logged(),
+            applied,
             written: AtomicU64::new(recovered.0),
             log,
             health: Arc::clone(health),
@@ -133,13 +136,9 @@ impl Sequencer {
     /// Recomputes what depends on the logs. Called after every advance of a log, and of `applied`: a log may
     /// have been synced before the commit in it was reported applied.
     pub fn advance(&self) {
+        let Some(log) = &self.log else { return };
         // T4: `applied` first, the floors second. The other order passes commits that are not logged yet.
         let applied = self.applied.get();
-        let Some(log) = &self.log else {
-            self.synced.raise(applied);
-            self.durable.raise(applied);
-            return;
-        };
         let (mut written, mut synced) = (applied, applied);
         for log in log.logs() {
             synced = synced.min(log.unsynced_floor().previous());

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anabranch_wal::{Fault, Health};
+use crossbeam_utils::Backoff;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::chain::Version;
 use crate::core::{Queues, ShardCore};
 use crate::reject::panic_message;
-use crate::sequencer::Sequencer;
+use crate::sequencer::{AppliedPart, Sequencer};
 use crate::{Key, Value};
+
+/// How often a turn that is taken is tried, with pauses that double: about as long as a commit holds it.
+const TRIES: u32 = 6;
 
 /// A shard's core, behind the lock that makes its holder the writer.
 pub(crate) struct Turn<K, V> {
     core: Mutex<ShardCore<K, V>>,
     sequencer: Arc<Sequencer>,
-    /// Messages sent to the actor and not handled yet.
+    /// Commits of one phase that were sent to the actor and not handled yet.
     pending: AtomicUsize,
     gauges: Gauges,
 }
@@ -73,24 +78,42 @@ impl<K: Key, V: Value> Turn<K, V> {
         Pending(Arc::clone(self))
     }
 
-    /// The turn, if it is free and no message waits: whoever runs something now overtakes nobody (F1).
+    /// The turn, if it is free, or is within a moment, and no commit of one phase waits in the mailbox. What the
+    /// coordinator has sent may be overtaken: what runs in line joins no line behind it (F2).
     pub(crate) fn try_hold(&self) -> Option<MutexGuard<'_, ShardCore<K, V>>> {
-        let core = self.core.try_lock()?;
+        let backoff = Backoff::new();
+        let core = (0..TRIES).find_map(|_| {
+            let core = self.core.try_lock();
+            if core.is_none() {
+                backoff.spin();
+            }
+            core
+        })?;
         let idle = self.pending.load(Ordering::SeqCst) == 0 && self.health().fault().is_none();
         idle.then_some(core)
     }
 
-    /// Runs a whole batch in a turn that is free, or gives the work back.
-    pub(crate) fn lend<W>(&self, work: W, run: impl FnOnce(&mut ShardCore<K, V>, W)) -> Result<(), W> {
-        let Some(core) = self.try_hold() else { return Err(work) };
-        let outbox = self.guarded(core, |core| {
-            run(core, work);
-            core.finish_batch()
-        });
-        if let Some(outbox) = outbox {
-            self.deliver(outbox);
+    /// Runs something in a turn that is held, and tidies up. Returns also what is to be dropped after it.
+    pub(crate) fn run_at_once<T>(
+        &self,
+        core: MutexGuard<'_, ShardCore<K, V>>,
+        run: impl FnOnce(&mut ShardCore<K, V>) -> T,
+    ) -> Option<(T, Vec<Version<V>>)> {
+        self.guarded(core, |core| {
+            let done = run(core);
+            (done, core.finish_at_once())
+        })
+    }
+
+    /// Reports what ran at once, outside the turn.
+    pub(crate) fn deliver_one(&self, applied: Option<AppliedPart>, garbage: Vec<Version<V>>) {
+        let delivered = catch_unwind(AssertUnwindSafe(|| {
+            self.sequencer.applied(applied.as_slice());
+            drop(garbage);
+        }));
+        if let Err(panic) = delivered {
+            self.poison(&*panic);
         }
-        Ok(())
     }
 
     fn health(&self) -> &Arc<Health> {
