@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch_shard::{Bounds, Key, Part, Validation, Value};
 use anabranch_wal::Log;
 
+use crate::parts::Parts;
+
 /// What a transaction's runs have touched on each shard.
 pub(crate) struct Footprint<K> {
     shards: BTreeMap<usize, Touched<K>>,
@@ -28,7 +30,7 @@ impl<K: Key> Footprint<K> {
     }
 
     /// Adds what one more run touched.
-    pub(crate) fn add<V: Value>(&mut self, parts: &BTreeMap<usize, Part<K, V>>) {
+    pub(crate) fn add<V: Value>(&mut self, parts: &Parts<K, V>) {
         for (shard, part) in parts {
             let touched = self.shards.entry(*shard).or_insert_with(|| Touched {
                 reads: BTreeSet::new(),

@@ -13,6 +13,7 @@ use anabranch_wal::Timestamp;
 
 use crate::ingest::{Ingest, IngestOptions};
 use crate::inner::{Failed, Inner};
+use crate::parts::{Parts, part_of};
 use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream};
 use crate::transaction::encode;
@@ -180,10 +181,10 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         &self,
         writes: impl IntoIterator<Item = (K, Option<V>)>,
     ) -> Result<Timestamp, Error> {
-        let mut parts = BTreeMap::new();
+        let mut parts = Parts::new();
         for (key, value) in BTreeMap::from_iter(writes) {
             let shard = self.inner.router.shard(&key);
-            let part = parts.entry(shard).or_insert_with(|| Part::new(Validation::Blind));
+            let part = part_of(&mut parts, shard, Validation::Blind);
             if self.inner.durable {
                 encode(part, &key, value.as_ref())?;
             }

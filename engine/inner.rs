@@ -1,15 +1,15 @@
 //! What handles share: the way to the shards, and the way a commit goes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
+    Gone, Inline, Key, Level, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp};
 
+use crate::parts::Parts;
 use crate::retry::RetryGates;
 use crate::{Error, Isolation};
 
@@ -92,11 +92,10 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
     pub(crate) async fn submit_claimed(
         &self,
         claimed: Claimed,
-        parts: BTreeMap<usize, Part<K, V>>,
+        parts: Parts<K, V>,
         reader: Arc<Reader>,
     ) -> Result<Timestamp, Failed> {
         self.check_writable().map_err(Failed::Error)?;
-        let parts = parts.into_iter().collect();
         let outcome = self.coordinator.commit_claimed(claimed, parts, Some(reader)).await;
         self.outcome(outcome)
     }
@@ -104,11 +103,10 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
     /// Hands a transaction's parts over, to the one shard or to the coordinator, and returns its timestamp.
     pub(crate) async fn submit(
         &self,
-        parts: BTreeMap<usize, Part<K, V>>,
+        parts: Parts<K, V>,
         reader: Option<Arc<Reader>>,
     ) -> Result<Timestamp, Failed> {
         self.check_writable().map_err(Failed::Error)?;
-        let parts = parts.into_iter().collect();
         let outcome = match commit_inline(&self.shards, &self.sequencer, parts) {
             Inline::Done(outcome) => Ok(outcome),
             Inline::Poisoned => Err(Gone),

@@ -198,6 +198,7 @@ mod ingest;
 mod inner;
 mod keeper;
 mod open;
+mod parts;
 mod read_set;
 mod report;
 mod retry;

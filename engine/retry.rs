@@ -6,14 +6,13 @@
 //! claimed before the next (see `claim.rs`), which is what ends it. A body that may await something gets neither
 //! gates nor claims, as it might wait for whoever needs them; it backs off instead.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_coordinator::Claimed;
-use anabranch_shard::{Key, Level, Part, Value};
+use anabranch_shard::{Key, Level, Value};
 use anabranch_wal::Timestamp;
 use foldhash::fast::FixedState;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -21,6 +20,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::Error;
 use crate::claim::Footprint;
 use crate::inner::{Failed, Inner};
+use crate::parts::Parts;
 
 const GATES: usize = 256;
 /// From this run on, or without gates from the first, a rerun waits for a random time first.
@@ -110,7 +110,7 @@ impl<K: Key> Retry<K> {
     }
 
     /// The claim within which these parts are to be committed, if there is one. Remembers them for the next.
-    pub(crate) fn claimed_for<V: Value>(&mut self, parts: &BTreeMap<usize, Part<K, V>>) -> Option<Claimed> {
+    pub(crate) fn claimed_for<V: Value>(&mut self, parts: &Parts<K, V>) -> Option<Claimed> {
         if self.holds_up_others && self.runs + 1 >= CLAIM_FROM_RUN {
             self.touched.add(parts);
         }

@@ -1,7 +1,6 @@
 //! A read-write transaction.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use anabranch_shard::{
 use anabranch_wal::Timestamp;
 
 use crate::inner::{Failed, Inner};
+use crate::parts::{Parts, part_of};
 use crate::read_set::ReadSet;
 use crate::retry::{GateSet, Retry};
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
@@ -278,15 +278,15 @@ fn split<K: Key, V: Value, P: Partition<K>>(
     read_at: Timestamp,
     reads: ReadSet<K>,
     writes: WriteSet<K, V>,
-) -> Result<BTreeMap<usize, Part<K, V>>, Error> {
+) -> Result<Parts<K, V>, Error> {
     let validation = match inner.isolation {
         Isolation::Serializable => Validation::Reads(read_at),
         Isolation::Snapshot => Validation::Writes(read_at),
     };
-    let mut parts = BTreeMap::new();
+    let mut parts = Parts::new();
     for (key, value) in writes.into_writes() {
         let shard = inner.router.shard(&key);
-        let part = parts.entry(shard).or_insert_with(|| Part::new(validation));
+        let part = part_of(&mut parts, shard, validation);
         if inner.durable {
             encode(part, &key, value.as_deref())?;
         }
@@ -295,12 +295,12 @@ fn split<K: Key, V: Value, P: Partition<K>>(
     }
     let (keys, ranges) = reads.into_parts();
     for key in keys {
-        let part = parts.entry(inner.router.shard(&key)).or_insert_with(|| Part::new(validation));
-        part.reads.push(key);
+        let shard = inner.router.shard(&key);
+        part_of(&mut parts, shard, validation).reads.push(key);
     }
     if !ranges.is_empty() {
         for shard in 0..inner.router.shards() {
-            let part = parts.entry(shard).or_insert_with(|| Part::new(validation));
+            let part = part_of(&mut parts, shard, validation);
             part.ranges.clone_from(&ranges);
         }
     }

@@ -230,17 +230,18 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.unreserve(reservation);
     }
 
-    /// Applies a part that was made ready in the same turn.
-    pub(crate) fn apply_ready(
+    /// Applies a part that is valid and has its space. From here on nothing fails (T1).
+    pub(crate) fn apply(
         &mut self,
         timestamp: Timestamp,
         part: Part<K, V>,
         participants: &[LogId],
         reservation: u64,
-    ) {
-        let applied =
-            self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
-        self.outbox.applied(applied);
+    ) -> AppliedPart {
+        for (key, value) in part.writes.into_iter().zip(part.values) {
+            self.store(timestamp, key, value);
+        }
+        append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)
     }
 
     /// Writes one key at once, without a look at what is there. Gives it back if it would have to wait.
@@ -382,8 +383,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 let Commit { part, reply, reader, permit } = commit;
                 let timestamp = self.sequencer.take(1);
                 let own_log = Arc::clone(&self.own_log);
-                let applied =
-                    self.apply(timestamp, part.writes, part.values, &part.encoded, &own_log, reservation);
+                let applied = self.apply(timestamp, part, &own_log, reservation);
                 self.outbox.applied(applied);
                 self.outbox.commit(reply, Ok(timestamp));
                 drop((reader, permit));
@@ -463,23 +463,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.log.as_ref().is_none_or(|log| log.try_reserve(bytes))
     }
 
-    /// From here on nothing fails (T1).
-    fn apply(
-        &mut self,
-        timestamp: Timestamp,
-        keys: Vec<K>,
-        values: Vec<Option<Arc<V>>>,
-        encoded: &EncodedWrites,
-        participants: &[LogId],
-        reservation: u64,
-    ) -> AppliedPart {
-        for (key, value) in keys.into_iter().zip(values) {
-            self.store(timestamp, key, value);
-        }
-        append(self.log.as_deref(), timestamp, encoded, participants, reservation)
-    }
-
-    /// [`ShardCore::apply`] for a commit of one key.
+    /// [`ShardCore::apply`] of one key.
     fn apply_one(
         &mut self,
         timestamp: Timestamp,
@@ -553,7 +537,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match timestamp {
             Some(timestamp) if !prepare.part.is_read_only() => {
                 let Prepare { part, participants, .. } = prepare;
-                self.apply_ready(timestamp, part, &participants, reservation);
+                let applied = self.apply(timestamp, part, &participants, reservation);
+                self.outbox.applied(applied);
             }
             _ => self.unreserve(reservation),
         }

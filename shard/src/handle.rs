@@ -101,7 +101,7 @@ impl<K: Key, V: Value> Shard<K, V> {
         let Some((turn, core)) = self.hold() else { return Err((key, value)) };
         match turn.run_at_once(core, |core| core.write_at_once(key, value, encoded)) {
             Some((Ok(applied), garbage)) => {
-                turn.deliver_one(Some(applied), garbage);
+                turn.report(&[applied], garbage);
                 Ok(Ok(applied.timestamp))
             }
             Some((Err(write), _)) => Err(write),
@@ -120,7 +120,7 @@ impl<K: Key, V: Value> Shard<K, V> {
         let Some((turn, core)) = self.hold() else { return Err(key) };
         match turn.run_at_once(core, |core| core.change_at_once(key, change)) {
             Some((Ok(Ok((updated, applied))), garbage)) => {
-                turn.deliver_one(applied, garbage);
+                turn.report(applied.as_slice(), garbage);
                 Ok(Ok(Ok(updated)))
             }
             Some((Ok(Err(reject)), _)) => Ok(Ok(Err(reject))),

@@ -1,7 +1,7 @@
-//! Commits of several shards in line: with the turns of all participants held at once, there is nothing to
-//! prepare and nothing to vote on.
+//! Transactions in line: with the turns of all participants held at once, there is nothing to prepare and nothing
+//! to vote on.
 //!
-//! Only if every turn is free, no message waits, and nothing that is pinned or in line conflicts; otherwise
+//! Only if every turn is free and nothing that is pinned or in line conflicts; otherwise
 //! everything is released and the coordinator takes over (PROTOCOL F1). Such a commit never joins a line (F2),
 //! and the coordinator's turn is not needed.
 
@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use anabranch_wal::{LogId, Timestamp};
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
+use crate::chain::Version;
 use crate::core::ShardCore;
 use crate::handle::Shard;
-use crate::outbox::Outbox;
 use crate::part::Part;
 use crate::reject::Reject;
-use crate::sequencer::Sequencer;
+use crate::sequencer::{AppliedPart, Sequencer};
 use crate::turn::Turn;
 use crate::{Key, Value};
 
@@ -36,7 +37,7 @@ pub fn commit_inline<K: Key, V: Value>(
     sequencer: &Arc<Sequencer>,
     parts: Vec<(usize, Part<K, V>)>,
 ) -> Inline<K, V> {
-    let mut held = Vec::with_capacity(parts.len());
+    let mut held = Held::new();
     for (shard, _) in &parts {
         let turn = shards[*shard].turn();
         let Some((turn, core)) = turn.and_then(|turn| Some((turn, turn.try_hold()?))) else {
@@ -47,17 +48,14 @@ pub fn commit_inline<K: Key, V: Value>(
     let participants = participants(shards, &parts);
     let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
     match catch_unwind(run) {
-        Ok((outcome, outboxes)) => {
-            let turns: Vec<_> = held
-                .into_iter()
-                .map(|(turn, core)| {
-                    turn.note(&core);
-                    turn
-                })
-                .collect();
+        Ok((outcome, applied, garbage)) => {
+            let turn = held.first().map(|(turn, _)| *turn);
+            for (turn, core) in held {
+                turn.note(&core);
+            }
             // Outside all turns (F3).
-            for (turn, outbox) in turns.into_iter().zip(outboxes) {
-                turn.deliver(outbox);
+            if let Some(turn) = turn {
+                turn.report(&applied, garbage);
             }
             outcome
         }
@@ -71,17 +69,20 @@ pub fn commit_inline<K: Key, V: Value>(
     }
 }
 
-type Held<'s, K, V> = (&'s Turn<K, V>, MutexGuard<'s, ShardCore<K, V>>);
+/// Most transactions touch few shards.
+type Few<T> = SmallVec<[T; 4]>;
+type Held<'s, K, V> = Few<(&'s Turn<K, V>, MutexGuard<'s, ShardCore<K, V>>)>;
 
-/// With all turns held: makes every part ready, takes the timestamp, and applies them.
+/// With all turns held: makes every part ready, takes the timestamp, and applies them. Returns also what is to be
+/// reported and dropped.
 fn run<K: Key, V: Value>(
-    held: &mut [Held<'_, K, V>],
+    held: &mut Held<'_, K, V>,
     sequencer: &Arc<Sequencer>,
     parts: Vec<(usize, Part<K, V>)>,
     participants: &[LogId],
-) -> (Inline<K, V>, Vec<Outbox<V>>) {
+) -> (Inline<K, V>, Few<AppliedPart>, Few<Vec<Version<V>>>) {
     // T1: everything that can fail comes before the timestamp.
-    let mut reservations = Vec::with_capacity(parts.len());
+    let mut reservations = Few::new();
     for ((_, core), (_, part)) in held.iter().zip(&parts) {
         match core.ready(part, participants.len()) {
             Ok(Some(reservation)) => reservations.push(reservation),
@@ -93,22 +94,23 @@ fn run<K: Key, V: Value>(
                     Err(reject) => Inline::Done(Err(reject)),
                     Ok(_) => Inline::InTheWay(parts),
                 };
-                return (outcome, Vec::new());
+                return (outcome, Few::new(), Few::new());
             }
         }
     }
     let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
     let timestamp = sequencer.take(written);
+    let mut applied = Few::new();
     for (((_, core), (_, part)), reservation) in held.iter_mut().zip(parts).zip(reservations) {
         if !part.is_read_only() {
-            core.apply_ready(timestamp, part, participants, reservation);
+            applied.push(core.apply(timestamp, part, participants, reservation));
         }
     }
-    let outboxes = held.iter_mut().map(|(_, core)| core.finish_batch()).collect();
-    (Inline::Done(Ok(timestamp)), outboxes)
+    let garbage = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();
+    (Inline::Done(Ok(timestamp)), applied, garbage)
 }
 
-fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Vec<LogId> {
+fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Few<LogId> {
     let written = parts.iter().filter(|(_, part)| !part.is_read_only());
     written.filter_map(|(shard, _)| Some(shards[*shard].log()?.id())).collect()
 }

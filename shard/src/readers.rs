@@ -5,7 +5,7 @@
 //! reclaimer finds the reader, or the reader loads after the reclaimer and reads at or above the horizon: what
 //! PROTOCOL H1 asks for, with a lock in the place of the "pending" mark and the fences.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anabranch_wal::Timestamp;
@@ -19,18 +19,27 @@ const REFRESH_COMMITS: u64 = 64;
 
 /// Who reads, at which timestamps.
 pub struct Readers {
-    /// By read timestamp: how many readers.
-    stripes: [CachePadded<Mutex<BTreeMap<Timestamp, usize>>>; STRIPES],
+    /// Each shared with its readers, so that they count references on their own thread's line.
+    stripes: [Arc<Stripe>; STRIPES],
     sequencer: Arc<Sequencer>,
     horizon: CachePadded<AtomicU64>,
     refreshed_at: AtomicU64,
     refreshing: Mutex<()>,
 }
 
+type Stripe = CachePadded<Mutex<Registered>>;
+
+/// How many readers there are at each timestamp, ascending. Most come at the end and leave there or in front, so
+/// there is no tree and nothing is allocated. Timestamps without readers are kept in between, up to half of all.
+#[derive(Debug, Default)]
+struct Registered {
+    counts: VecDeque<(Timestamp, usize)>,
+    empty: usize,
+}
+
 /// A registered reader; dropping it ends the registration.
 pub struct Reader {
-    readers: Arc<Readers>,
-    stripe: usize,
+    stripe: Arc<Stripe>,
     timestamp: Timestamp,
 }
 
@@ -49,16 +58,16 @@ impl Readers {
 
     /// Registers a reader at a watermark.
     #[must_use]
-    pub fn register(self: &Arc<Self>, level: Level) -> Reader {
-        let stripe = own_stripe();
+    pub fn register(&self, level: Level) -> Reader {
+        let stripe = &self.stripes[own_stripe()];
         let timestamp = {
-            let mut readers = self.stripes[stripe].lock();
+            let mut readers = stripe.lock();
             // Under the lock; see the head of this file.
             let timestamp = self.sequencer.get(level);
-            *readers.entry(timestamp).or_default() += 1;
+            readers.add(timestamp);
             timestamp
         };
-        Reader { readers: Arc::clone(self), stripe, timestamp }
+        Reader { stripe: Arc::clone(stripe), timestamp }
     }
 
     /// The oldest timestamp that somebody reads at, and how many read.
@@ -68,10 +77,10 @@ impl Readers {
         let mut count = 0;
         for stripe in &self.stripes {
             let readers = stripe.lock();
-            if let Some((timestamp, _)) = readers.first_key_value() {
-                oldest = Some(oldest.map_or(*timestamp, |oldest| oldest.min(*timestamp)));
+            if let Some(timestamp) = readers.oldest() {
+                oldest = Some(oldest.map_or(timestamp, |oldest| oldest.min(timestamp)));
             }
-            count += readers.values().sum::<usize>();
+            count += readers.count();
         }
         (oldest, count)
     }
@@ -112,12 +121,56 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut readers = self.readers.stripes[self.stripe].lock();
-        if let Some(count) = readers.get_mut(&self.timestamp) {
-            *count -= 1;
-            if *count == 0 {
-                readers.remove(&self.timestamp);
+        self.stripe.lock().remove(self.timestamp);
+    }
+}
+
+impl Registered {
+    fn add(&mut self, timestamp: Timestamp) {
+        let at = match self.counts.back() {
+            Some((last, _)) if *last >= timestamp => self.find(timestamp),
+            _ => Err(self.counts.len()),
+        };
+        match at {
+            Ok(at) => {
+                let count = &mut self.counts[at].1;
+                self.empty -= usize::from(*count == 0);
+                *count += 1;
             }
+            Err(at) => self.counts.insert(at, (timestamp, 1)),
         }
+    }
+
+    fn remove(&mut self, timestamp: Timestamp) {
+        let Ok(at) = self.find(timestamp) else { return };
+        let count = &mut self.counts[at].1;
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.empty += 1;
+        while self.counts.pop_back_if(|(_, count)| *count == 0).is_some() {
+            self.empty -= 1;
+        }
+        while self.counts.pop_front_if(|(_, count)| *count == 0).is_some() {
+            self.empty -= 1;
+        }
+        if self.empty > self.counts.len() / 2 {
+            self.counts.retain(|(_, count)| *count > 0);
+            self.empty = 0;
+        }
+    }
+
+    fn find(&self, timestamp: Timestamp) -> Result<usize, usize> {
+        self.counts.binary_search_by_key(&timestamp, |(timestamp, _)| *timestamp)
+    }
+
+    /// The first and the last that are kept have readers.
+    fn oldest(&self) -> Option<Timestamp> {
+        self.counts.front().map(|(timestamp, _)| *timestamp)
+    }
+
+    fn count(&self) -> usize {
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 }

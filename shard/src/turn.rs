@@ -15,8 +15,9 @@ use crate::reject::panic_message;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::{Key, Value};
 
-/// How often a turn that is taken is tried, with pauses that double: about as long as a commit holds it.
-const TRIES: u32 = 6;
+/// How often a turn that is taken is tried, with pauses that double: about as long as a commit holds it. The last
+/// pauses give the processor away, in case that whoever holds the turn is waiting for it.
+const TRIES: u32 = 8;
 
 /// A shard's core, behind the lock that makes its holder the writer.
 pub(crate) struct Turn<K, V> {
@@ -85,7 +86,7 @@ impl<K: Key, V: Value> Turn<K, V> {
         let core = (0..TRIES).find_map(|_| {
             let core = self.core.try_lock();
             if core.is_none() {
-                backoff.spin();
+                backoff.snooze();
             }
             core
         })?;
@@ -105,13 +106,13 @@ impl<K: Key, V: Value> Turn<K, V> {
         })
     }
 
-    /// Reports what ran at once, outside the turn.
-    pub(crate) fn deliver_one(&self, applied: Option<AppliedPart>, garbage: Vec<Version<V>>) {
-        let delivered = catch_unwind(AssertUnwindSafe(|| {
-            self.sequencer.applied(applied.as_slice());
+    /// Reports what ran at once, and drops what it left, outside all turns.
+    pub(crate) fn report<G>(&self, applied: &[AppliedPart], garbage: G) {
+        let reported = catch_unwind(AssertUnwindSafe(|| {
+            self.sequencer.applied(applied);
             drop(garbage);
         }));
-        if let Err(panic) = delivered {
+        if let Err(panic) = reported {
             self.poison(&*panic);
         }
     }

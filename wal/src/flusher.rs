@@ -1,5 +1,10 @@
-//! The task that writes one log: group commit with one flush in flight. What arrives meanwhile goes into the
-//! next flush.
+//! The task that writes logs: group commit with one flush of each in flight. What arrives meanwhile goes into
+//! the next flush.
+//!
+//! Where every commit waits for its sync, one task flushes all logs, side by side and in step: a commit is only
+//! acknowledged when all logs are synced up to it, so a log that is ahead of the others helps nobody, and syncs at
+//! the same moment can share the device's. Where commits don't wait, each log has a task of its own, so that the
+//! sync of one doesn't hold up the writes of another.
 //!
 //! It owns the segment being written. It sends nothing to any shard: who waits for a watermark is woken
 //! through `progressed` (PROTOCOL A2).
@@ -8,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use crate::disk::write_all_at;
 use crate::frame::{
@@ -52,6 +58,8 @@ pub(crate) struct Flusher {
     recycled: Taken,
     output: Vec<u8>,
     unsynced: Unsynced,
+    /// The highest commit of this log that is synced.
+    synced: Timestamp,
 }
 
 /// The segment being written.
@@ -61,6 +69,7 @@ struct Active {
     /// How much of the ring's room this segment has used up so far.
     charged: u64,
     highest: Timestamp,
+    dirty: bool,
 }
 
 /// What was written since the last sync.
@@ -95,6 +104,7 @@ impl Flusher {
             recycled,
             output,
             unsynced,
+            synced: Timestamp::ZERO,
         }
     }
 
@@ -102,29 +112,20 @@ impl Flusher {
         &self.ring.log
     }
 
-    /// Runs until the engine fails or closes, or the task is dropped.
-    pub(crate) async fn run(mut self) {
-        let _closed = CloseOnDrop(Arc::clone(&self.health));
-        // The highest commit of this log that is synced.
-        let mut synced = Timestamp::ZERO;
-        while self.health.fault().is_none() {
-            let promise_is_due = synced.min(self.control.synced()) > self.control.promised();
-            let log = Arc::clone(&self.ring.log);
-            tokio::select! {
-                biased;
-                () = log.work_arrived() => {}
-                () = tokio::time::sleep(IDLE), if promise_is_due => {
-                    if let Err(error) = self.write_watermark().await {
-                        self.health.fail(Fault::Log(error));
-                    }
-                    continue;
-                }
-            }
-            match self.flush().await {
-                Ok(highest) => synced = synced.max(highest),
-                Err(error) => self.health.fail(Fault::Log(error)),
-            }
+    fn promise_is_due(&self) -> bool {
+        self.synced.min(self.control.synced()) > self.control.promised()
+    }
+
+    /// Flushes, and poisons the engine if that fails.
+    async fn flush_or_fail(&mut self) {
+        match self.flush().await {
+            Ok(highest) => self.synced = self.synced.max(highest),
+            Err(error) => self.health.fail(Fault::Log(error)),
         }
+    }
+
+    fn has_work(&self) -> bool {
+        self.unsynced.dirty || self.log().buffered_bytes() > 0
     }
 
     /// Writes what has gathered, syncs if the policy or somebody wants it, and returns the highest timestamp
@@ -164,10 +165,13 @@ impl Flusher {
             return Ok(Timestamp::ZERO);
         }
         // A full segment was synced when it was sealed, so only the active one can be dirty.
-        if let Some(active) = &self.active
+        if let Some(active) = &mut self.active
             && !is_planted(Bug::AcknowledgedBeforeSync)
         {
-            sync_file(&active.file, &self.control).await?;
+            if active.dirty {
+                sync_file(&active.file, &self.control).await?;
+                active.dirty = false;
+            }
             self.ring.active_synced();
         }
         let done = std::mem::take(&mut self.unsynced);
@@ -190,7 +194,9 @@ impl Flusher {
             let end = payload.len().min(start + fits);
             let part = Part::of(&taken.marks, payload.len(), start, end);
             self.unsynced.highest = self.unsynced.highest.max(part.highest);
-            charged += self.write_batch(BatchKind::Data, part, &payload[start..end]).await?;
+            // The last batch is synced along with being written.
+            let sync = end == payload.len() && self.control.policy() == SyncPolicy::Always;
+            charged += self.write_batch(BatchKind::Data, part, &payload[start..end], sync).await?;
             start = end;
         }
         Ok(charged)
@@ -207,7 +213,7 @@ impl Flusher {
                 self.end.segment = self.end.segment.next();
             }
             let charged = offset.min(usable_bytes(file.bytes));
-            self.active = Some(Active { file, offset, charged, highest: Timestamp::ZERO });
+            self.active = Some(Active { file, offset, charged, highest: Timestamp::ZERO, dirty: false });
             self.control.wake_maker();
         }
         let active = self.active.as_ref().expect("it was set above");
@@ -218,7 +224,13 @@ impl Flusher {
 
     /// Writes one batch, and the seal behind it if the segment is full then. Returns how much of the ring's
     /// room that took.
-    async fn write_batch(&mut self, kind: BatchKind, part: Part, payload: &[u8]) -> Result<u64, WalError> {
+    async fn write_batch(
+        &mut self,
+        kind: BatchKind,
+        part: Part,
+        payload: &[u8],
+        sync: bool,
+    ) -> Result<u64, WalError> {
         let mut active = self.active.take().expect("`room_in_active` was called");
         self.output.clear();
         if active.offset == 0 {
@@ -232,7 +244,14 @@ impl Flusher {
         }
         let output = Bytes::copy_from_slice(&self.output);
         let length = output.len() as u64;
-        write_all_at(&*active.file.file, &active.file.path, active.offset, output).await?;
+        let SegmentFile { file, path, .. } = &active.file;
+        active.dirty = full || !sync || is_planted(Bug::SyncRetried) || is_planted(Bug::AcknowledgedBeforeSync);
+        if active.dirty {
+            write_all_at(&**file, path, active.offset, output).await?;
+        } else {
+            add(&self.control.counters.syncs, 1);
+            file.write_and_sync(active.offset, output).await.map_err(|error| error.at(path))?;
+        }
         add(&self.control.counters.written_bytes, length);
         // Promises alone make no checkpoint due: there is nothing new for it to hold.
         if kind == BatchKind::Data {
@@ -308,9 +327,39 @@ impl Flusher {
             return Ok(());
         }
         self.room_in_active()?;
-        let charged = self.write_batch(BatchKind::Watermark, Part::NONE, &[]).await?;
+        let charged = self.write_batch(BatchKind::Watermark, Part::NONE, &[], false).await?;
         self.log().add_room(SECTOR_BYTES as u64 - charged);
         self.sync().await.map(|_| ())
+    }
+}
+
+/// Runs until the engine fails or closes, or the task is dropped.
+pub(crate) async fn run(mut flushers: Vec<Flusher>) {
+    let Some(first) = flushers.first() else { return };
+    let health = Arc::clone(&first.health);
+    let log = Arc::clone(&first.ring.log);
+    let in_step = first.control.policy() == SyncPolicy::Always;
+    let _closed = CloseOnDrop(Arc::clone(&health));
+    while health.fault().is_none() {
+        tokio::select! {
+            biased;
+            // Those that are flushed in step share this.
+            () = log.work_arrived() => {}
+            () = tokio::time::sleep(IDLE), if flushers.iter().any(Flusher::promise_is_due) => {
+                for flusher in flushers.iter_mut().filter(|flusher| flusher.promise_is_due()) {
+                    if let Err(error) = flusher.write_watermark().await {
+                        health.fail(Fault::Log(error));
+                    }
+                }
+                continue;
+            }
+        }
+        if in_step {
+            // Whoever is ready to commit does so first, and comes along.
+            tokio::task::yield_now().await;
+        }
+        let due = flushers.iter_mut().filter(|flusher| !in_step || flusher.has_work());
+        join_all(due.map(Flusher::flush_or_fail)).await;
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Log {
     unwritten: AtomicU64,
     /// The lowest timestamp not yet synced.
     unsynced: AtomicU64,
-    work: Notify,
+    /// Shared by the logs that one task flushes.
+    work: Arc<Notify>,
     space: Notify,
 }
 
@@ -72,11 +73,11 @@ impl Log {
     pub(crate) fn new(id: LogId, control: Arc<SyncControl>) -> Self {
         Self {
             id,
+            work: control.work_of_a_log(),
             control,
             state: Mutex::default(),
             unwritten: AtomicU64::new(u64::MAX),
             unsynced: AtomicU64::new(u64::MAX),
-            work: Notify::new(),
             space: Notify::new(),
         }
     }

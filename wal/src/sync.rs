@@ -44,6 +44,8 @@ pub struct SyncControl {
     promised: AtomicU64,
     /// Bytes appended over all logs and not yet synced.
     unsynced_bytes: AtomicU64,
+    /// What a flusher of several logs waits for.
+    work: Arc<Notify>,
     /// Something was written without a sync: the interval begins.
     pub(crate) lazy: Notify,
     maker: Notify,
@@ -61,6 +63,7 @@ impl SyncControl {
             synced: AtomicU64::new(recovered.0),
             promised: AtomicU64::new(recovered.0),
             unsynced_bytes: AtomicU64::new(0),
+            work: Arc::default(),
             lazy: Notify::new(),
             maker: Notify::new(),
             keeper: Notify::new(),
@@ -135,6 +138,14 @@ impl SyncControl {
     #[must_use]
     pub fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Where a new log says that it has something to write.
+    pub(crate) fn work_of_a_log(&self) -> Arc<Notify> {
+        match self.policy {
+            SyncPolicy::Always => Arc::clone(&self.work),
+            SyncPolicy::Lazy(_) => Arc::default(),
+        }
     }
 
     pub(crate) fn wake_maker(&self) {

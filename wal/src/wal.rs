@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::checkpoint::{CheckpointId, CheckpointWriter, checkpoint_path};
 use crate::disk::Disk;
-use crate::flusher::{ChainEnd, Flusher, Progressed};
+use crate::flusher::{self, ChainEnd, Flusher, Progressed};
 use crate::manifest::{CheckpointEntry, FENCES_MAX, LogEntry, Manifest, ManifestFile};
 use crate::planted::{Bug, is_planted};
 use crate::recovery::{Listing, Recovered, RecoveredLog, RecoverySummary, open_manifest, recover};
@@ -283,10 +283,20 @@ impl Wal {
         self.note_files().await?;
         self.control.set_logs(self.logs());
         let mut tasks = JoinSet::new();
-        for (ring, end) in self.rings.iter().zip(&self.ends) {
+        let flusher = |(ring, end): (&Arc<Ring>, &ChainEnd)| {
             let shared = (Arc::clone(&self.control), Arc::clone(health), Arc::clone(progressed));
-            let flusher = Flusher::new(Arc::clone(ring), shared, self.database, self.incarnation, *end);
-            tasks.spawn(flusher.run());
+            Flusher::new(Arc::clone(ring), shared, self.database, self.incarnation, *end)
+        };
+        let flushers = self.rings.iter().zip(&self.ends).map(flusher);
+        match self.options.policy {
+            SyncPolicy::Always => {
+                tasks.spawn(flusher::run(flushers.collect()));
+            }
+            SyncPolicy::Lazy(_) => {
+                for flusher in flushers {
+                    tasks.spawn(flusher::run(vec![flusher]));
+                }
+            }
         }
         tasks.spawn(make_segments(self.rings.clone(), Arc::clone(&self.control)));
         if let SyncPolicy::Lazy(conditions) = self.options.policy

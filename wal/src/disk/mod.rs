@@ -79,6 +79,13 @@ pub trait DiskFile: Send + Sync {
     /// Makes the content survive power loss (`fdatasync`).
     async fn sync_data(&self) -> io::Result<()>;
 
+    /// Writes all of `data` at `offset` and makes it survive power loss: a disk with a thread of its own does both
+    /// without going back and forth in between.
+    async fn write_and_sync(&self, offset: u64, data: Bytes) -> Result<(), HalfDone> {
+        write_all(self, offset, data).await.map_err(HalfDone::Writing)?;
+        self.sync_data().await.map_err(HalfDone::Syncing)
+    }
+
     /// Makes content and length survive power loss (`fsync`).
     async fn sync_all(&self) -> io::Result<()>;
 
@@ -89,25 +96,48 @@ pub trait DiskFile: Send + Sync {
     async fn len(&self) -> io::Result<u64>;
 }
 
+/// Which half of [`DiskFile::write_and_sync`] failed, and how.
+#[derive(Debug)]
+pub enum HalfDone {
+    /// It was not all written.
+    Writing(io::Error),
+    /// It was written.
+    Syncing(io::Error),
+}
+
+impl HalfDone {
+    pub(crate) fn at(self, path: &Path) -> WalError {
+        match self {
+            Self::Writing(error) => WalError::io("writing", path, error),
+            Self::Syncing(error) => WalError::io("syncing", path, error),
+        }
+    }
+}
+
 /// Writes all of `data`, going on after short writes (RELIABILITY R19).
-pub(crate) async fn write_all_at(
-    file: &dyn DiskFile,
-    path: &Path,
-    mut offset: u64,
-    mut data: Bytes,
-) -> Result<(), WalError> {
+async fn write_all<F: DiskFile + ?Sized>(file: &F, mut offset: u64, mut data: Bytes) -> io::Result<()> {
     while data.has_remaining() {
         match file.write_at(offset, data.clone()).await {
-            Ok(0) => return Err(WalError::io("writing", path, io::ErrorKind::WriteZero.into())),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 data.advance(written.min(data.len()));
                 offset += written as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(WalError::io("writing", path, error)),
+            Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// [`write_all`], with an error that names the file.
+pub(crate) async fn write_all_at(
+    file: &dyn DiskFile,
+    path: &Path,
+    offset: u64,
+    data: Bytes,
+) -> Result<(), WalError> {
+    write_all(file, offset, data).await.map_err(|error| WalError::io("writing", path, error))
 }
 
 /// Reads exactly `len` bytes, or fewer where the file ends. An I/O error is never taken for an end (R14).

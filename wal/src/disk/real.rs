@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Disk, DiskFile, OpenMode};
+use super::{Disk, DiskFile, HalfDone, OpenMode};
 
 /// The real disk.
 ///
@@ -180,6 +180,14 @@ impl DiskFile for RealFile {
         self.run(File::sync_data).await
     }
 
+    async fn write_and_sync(&self, offset: u64, data: Bytes) -> Result<(), HalfDone> {
+        let job = move |file: &File| {
+            let written = write_all(file, &data, offset).map_err(HalfDone::Writing);
+            Ok(written.and_then(|()| file.sync_data().map_err(HalfDone::Syncing)))
+        };
+        self.run(job).await.map_err(HalfDone::Writing)?
+    }
+
     async fn sync_all(&self) -> io::Result<()> {
         self.run(File::sync_all).await
     }
@@ -190,12 +198,8 @@ impl DiskFile for RealFile {
             let mut offset = 0;
             while offset < len {
                 let part = usize::try_from(len - offset).unwrap_or(usize::MAX).min(ZEROS.len());
-                match positioned_write(file, &ZEROS[..part], offset) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => offset += written as u64,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+                write_all(file, &ZEROS[..part], offset)?;
+                offset += part as u64;
             }
             Ok(())
         })
@@ -205,6 +209,21 @@ impl DiskFile for RealFile {
     async fn len(&self) -> io::Result<u64> {
         self.run(|file| Ok(file.metadata()?.len())).await
     }
+}
+
+fn write_all(file: &File, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        match positioned_write(file, data, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                data = &data[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn open_options(mode: OpenMode) -> OpenOptions {
