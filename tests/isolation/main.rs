@@ -12,4 +12,5 @@ mod phantoms;
 mod random;
 mod retry;
 mod runs;
+mod second_judge;
 mod stage;
