@@ -155,6 +155,8 @@ impl<K: Key, V: Value> Shard<K, V> {
     where
         ShardActor<K, V>: Message<Told<M, K, V>>,
     {
+        #[cfg(feature = "testing")]
+        anabranch_wal::late().await;
         let told = Told { message, pending: self.turn.pending() };
         self.actor.tell(told).send().await.map_err(|_| Gone)
     }

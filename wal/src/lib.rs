@@ -26,6 +26,8 @@ mod flusher;
 mod frame;
 mod health;
 pub mod inspect;
+#[cfg(feature = "testing")]
+mod lateness;
 mod log;
 mod manifest;
 mod number;
@@ -46,6 +48,8 @@ pub use env::{Env, SystemEnv};
 pub use error::WalError;
 pub use frame::{BatchHeader, BatchKind};
 pub use health::{Fault, Health};
+#[cfg(feature = "testing")]
+pub use lateness::{Lateness, late, make_late};
 pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
