@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anabranch::{Engine, Error};
 use anabranch_wal::disk::sim::{FaultKind, SimDisk};
+use anabranch_wal::make_late;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{HANG, open_twice, verify};
@@ -45,6 +46,8 @@ pub(crate) struct Tally {
     pub(crate) faults: u64,
     /// Damaged images that were opened.
     pub(crate) damaged: u64,
+    /// Transactions over lists that the judge took for committed.
+    pub(crate) judged: u64,
 }
 
 struct Seed {
@@ -65,12 +68,7 @@ struct Seed {
     left: Content,
 }
 
-/// Leads all lives of a seed. `Err` says which promise was broken.
-pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
-    run_as(seed, verbose, |_| {})
-}
-
-/// As [`run`], with each life's settings set right by `bias`.
+/// Leads all lives of a seed, each with its settings set right by `bias`. `Err` says which promise was broken.
 pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<Tally, String> {
     let mut random = Random::new(seed);
     let mut config = Config::draw(&mut random);
@@ -94,6 +92,11 @@ pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<
         }
         seed.config.redraw(&mut seed.random);
         bias(&mut seed.config);
+    }
+    if seed.config.lists {
+        let lists = &seed.history.lock().unwrap().lists;
+        seed.tally.judged = lists.judge(seed.config.snapshot_isolation)?;
+        seed.tally.fingerprint.add(seed.tally.judged);
     }
     Ok(seed.tally)
 }
@@ -134,6 +137,8 @@ impl Seed {
         }
         self.say(|| format!("  {end:?}: {}", self.config));
         let runtime = runtime();
+        let lateness = self.tally.fingerprint.0 ^ self.tally.lives;
+        let _late = self.config.late.then(|| make_late(lateness));
         let lived = runtime.block_on(async {
             let lived = timeout(HANG, self.serve(end)).await;
             lived.unwrap_or_else(|_| Err(self.describe_hang()))
@@ -190,11 +195,14 @@ impl Seed {
         let engine = Arc::new(engine);
         self.working = Arc::downgrade(&engine);
         let origin = Instant::now();
+        let processes = 1 + self.tally.lives * 8..;
         let tasks: Vec<_> = (0..self.config.tasks)
-            .map(|_| {
+            .zip(processes)
+            .map(|(_, process)| {
                 let (engine, config) = (Arc::clone(&engine), self.config.clone());
                 let (history, random) = (Arc::clone(&self.history), self.random.fork());
-                tokio::spawn(Worker { engine, config, history, random, origin }.run())
+                let process = u32::try_from(process).expect("few");
+                tokio::spawn(Worker { engine, config, history, random, origin, process }.run())
             })
             .collect();
         match end {
@@ -248,7 +256,12 @@ impl Seed {
         self.say(|| format!("    opened: {:?}", engine.recovery_report()));
         let mut history = self.history.lock().unwrap();
         self.tally.commits -= history.base_timestamp;
+        let lossy = self.loss == Loss::Power && history.mode != Mode::Full;
         let content = verify(engine, &mut history, self.config.mode, self.loss)?;
+        if self.config.lists {
+            history.lists.settle(content.timestamp, lossy);
+            history.lists.look(&engine.handle())?;
+        }
         self.tally.commits += content.timestamp;
         self.tally.fingerprint.add(content.timestamp);
         content.tags.values().for_each(|tag| self.tally.fingerprint.add(tag.0));
