@@ -44,6 +44,7 @@ impl Mode {
 
 /// The settings of one life.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings that have nothing to do with one another")]
 pub(crate) struct Config {
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anabranch::{Engine, Error};
 use anabranch_wal::disk::sim::{FaultKind, SimDisk};
 use anabranch_wal::make_late;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{HANG, open_twice, verify};
@@ -20,6 +21,8 @@ use crate::workload::Worker;
 
 /// Virtual seconds in which everything under way ends by itself.
 const PATIENCE: u32 = 10;
+/// No life has more.
+const TASKS_MAX: u64 = 8;
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
@@ -194,17 +197,7 @@ impl Seed {
         self.look(&engine)?;
         let engine = Arc::new(engine);
         self.working = Arc::downgrade(&engine);
-        let origin = Instant::now();
-        let processes = 1 + self.tally.lives * 8..;
-        let tasks: Vec<_> = (0..self.config.tasks)
-            .zip(processes)
-            .map(|(_, process)| {
-                let (engine, config) = (Arc::clone(&engine), self.config.clone());
-                let (history, random) = (Arc::clone(&self.history), self.random.fork());
-                let process = u32::try_from(process).expect("few");
-                tokio::spawn(Worker { engine, config, history, random, origin, process }.run())
-            })
-            .collect();
+        let tasks = self.start_tasks(&engine);
         match end {
             End::After(moment) => {
                 sleep(moment).await;
@@ -250,6 +243,20 @@ impl Seed {
             }
             _ => Ok(false),
         }
+    }
+
+    fn start_tasks(&mut self, engine: &Arc<Engine<Key, Value>>) -> Vec<JoinHandle<Result<(), String>>> {
+        let origin = Instant::now();
+        let processes = 1 + self.tally.lives * TASKS_MAX..;
+        processes
+            .take(usize::try_from(self.config.tasks).expect("few"))
+            .map(|process| {
+                let (engine, config) = (Arc::clone(engine), self.config.clone());
+                let (history, random) = (Arc::clone(&self.history), self.random.fork());
+                let process = u32::try_from(process).expect("few");
+                tokio::spawn(Worker { engine, config, history, random, origin, process }.run())
+            })
+            .collect()
     }
 
     fn look(&mut self, engine: &Engine<Key, Value>) -> Result<(), String> {
