@@ -10,6 +10,7 @@ mod judge;
 mod lists;
 mod phantoms;
 mod random;
+mod registers;
 mod retry;
 mod runs;
 mod second_judge;

@@ -23,7 +23,7 @@ fn second_opinion(history: &History, model: &str) -> (Valid, BTreeSet<String>) {
     (report.valid, report.anomaly_types.into_iter().collect())
 }
 
-fn expect_strict_serializability(history: &History) {
+pub(crate) fn expect_strict_serializability(history: &History) {
     let options = Opts { timeout: SEARCH_MAX, ..Opts::default() };
     let report = adya::check(&translated(history), Workload::ListAppend, &options);
     let told: Vec<_> =

@@ -110,13 +110,13 @@ fn swarm() {
 
 #[test]
 fn late_messages() {
-    lead(LATE, 100, 3_000);
+    lead(LATE, 100, 2_000);
 }
 
 /// Lists that are appended to before and after crashes, in every mode, are one strictly serializable history.
 #[test]
 fn lists_over_all_lives() {
-    lead(LISTS, 100, 3_000);
+    lead(LISTS, 100, 2_000);
 }
 
 #[test]

@@ -107,7 +107,7 @@ pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
         std::fs::write(path, csv(&rows))?;
     }
     if let Some(path) = &knobs.svg {
-        std::fs::write(path, plot::page(&rows)?)?;
+        std::fs::write(path, plot::page(&rows))?;
     }
     print!("{}", table(&rows));
     Ok(ExitCode::SUCCESS)
@@ -237,7 +237,7 @@ mod tests {
         let rows = [row(0.5, 90), row(0.5, 70), row(0.5, 80), row(0.6, 50)];
         let load = Load { zipf: 0.5, keys_each: 2 };
         assert!((median(&rows, ENGINES[0].0, load, Row::refused_percent) - 20.0).abs() < 1e-9);
-        let page = plot::page(&rows).unwrap();
+        let page = plot::page(&rows);
         assert!(page.contains("2 keys in each transaction") && page.contains("polyline"), "{page}");
     }
 }
