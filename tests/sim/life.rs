@@ -299,7 +299,9 @@ impl Seed {
         if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
             return Err(format!("left behind (after syncing: {synced:?}): {stats:?}"));
         }
-        if synced.is_ok() && (stats.synced != stats.applied || stats.durable != stats.applied) {
+        // What came late, after the sync, may find that the disk is gone.
+        let is_lost = self.config.late && self.cut_off();
+        if synced.is_ok() && !is_lost && (stats.synced != stats.applied || stats.durable != stats.applied) {
             return Err(format!("synced, but {stats:?}"));
         }
         if synced.is_err() && !self.cut_off() {
