@@ -54,7 +54,7 @@ pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
 #[cfg(feature = "testing")]
-pub use planted::{Bug, Planted, plant};
+pub use planted::{Bug, Planted, is_planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
 pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
 pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
