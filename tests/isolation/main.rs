@@ -1,5 +1,6 @@
 //! Isolation, proven: a checker of histories, histories from the engine, and the named anomalies one by one.
 
+mod blind;
 mod campaign;
 mod checker;
 mod client;

@@ -5,17 +5,14 @@
 //! to take back counts as rolled back from then on, and must stay away.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anabranch::{Durability, Error, Handle, Transaction};
-use tokio::time::{sleep, timeout};
+use anabranch::{Error, Handle};
 
 use crate::checker::{self, Kind, Op, Outcome, Txn};
 use crate::history::{Key, Value, changed_nothing};
-use crate::workload::{Met, Worker};
 
 pub(crate) const LIST: &str = "list/";
-const LISTS: u64 = 6;
+pub(crate) const LISTS: u64 = 6;
 
 /// A transaction, as the judge is to know it.
 #[derive(Clone, Debug)]
@@ -45,18 +42,25 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    fn tick(&mut self) -> u64 {
+    pub(crate) fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
-    fn element(&mut self) -> u64 {
+    pub(crate) fn element(&mut self) -> u64 {
         self.elements += 1;
         self.elements
     }
 
     /// Notes a transaction before it is handed over: whatever becomes of it, its appends are known.
-    fn begin(&mut self, what: &'static str, process: u32, invoked: u64, ops: Vec<Op>, strong: bool) -> usize {
+    pub(crate) fn begin(
+        &mut self,
+        what: &'static str,
+        process: u32,
+        invoked: u64,
+        ops: Vec<Op>,
+        strong: bool,
+    ) -> usize {
         let txn = Txn { what, process, invoked, completed: None, outcome: Outcome::Unknown, ops };
         let entry = Entry { txn, timestamp: None, strong };
         self.untimed += u64::from(entry.writes());
@@ -64,7 +68,11 @@ impl Lists {
         self.entries.len() - 1
     }
 
-    fn failed(&mut self, entry: usize, error: &Error) {
+    pub(crate) fn writes(&self, entry: usize) -> bool {
+        self.entries[entry].writes()
+    }
+
+    pub(crate) fn failed(&mut self, entry: usize, error: &Error) {
         if changed_nothing(error) {
             let completed = Some(self.tick());
             let entry = &mut self.entries[entry];
@@ -73,13 +81,13 @@ impl Lists {
         }
     }
 
-    fn timed(&mut self, entry: usize, timestamp: u64) {
+    pub(crate) fn timed(&mut self, entry: usize, timestamp: u64) {
         let entry = &mut self.entries[entry];
         entry.timestamp = Some(timestamp);
         self.untimed -= u64::from(entry.writes());
     }
 
-    fn acknowledged(&mut self, entry: usize, more: impl IntoIterator<Item = Op>) {
+    pub(crate) fn acknowledged(&mut self, entry: usize, more: impl IntoIterator<Item = Op>) {
         let completed = Some(self.tick());
         let txn = &mut self.entries[entry].txn;
         (txn.outcome, txn.completed) = (Outcome::Committed, completed);
@@ -135,172 +143,19 @@ impl Lists {
     }
 }
 
-fn key(list: u64) -> Key {
+pub(crate) fn key(list: u64) -> Key {
     format!("{LIST}{list}")
 }
 
-fn elements(value: Option<Arc<Value>>) -> Arc<Vec<u64>> {
+pub(crate) fn elements(value: Option<Arc<Value>>) -> Arc<Vec<u64>> {
     let Some(value) = value else { return Arc::default() };
     let element = |word: &str| word.parse().expect("lists hold numbers");
     Arc::new(value.1.split_terminator(',').map(element).collect())
 }
 
 /// A list with one more element.
-fn with(list: Option<&Value>, element: u64) -> Value {
+pub(crate) fn with(list: Option<&Value>, element: u64) -> Value {
     (0, format!("{}{element},", list.map_or("", |list| &list.1)))
-}
-
-impl Worker {
-    pub(crate) async fn work_on_lists(&mut self) -> Met {
-        match self.random.between(0..=99) {
-            0..=54 => self.list_transaction().await,
-            55..=64 => {
-                let limit = Duration::from_millis(self.random.between(0..=6));
-                timeout(limit, self.list_transaction()).await.unwrap_or(Ok(()))
-            }
-            65..=79 => self.list_update().await,
-            80..=84 => self.list_closure().await,
-            _ => self.list_snapshot().await,
-        }
-    }
-
-    fn lists<T>(&self, note: impl FnOnce(&mut Lists) -> T) -> T {
-        note(&mut self.history.lock().unwrap().lists)
-    }
-
-    async fn list_transaction(&mut self) -> Met {
-        let strong = self.random.percent(10);
-        let db = if strong { self.db().with_durability(Durability::Full)? } else { self.db() };
-        let invoked = self.lists(Lists::tick);
-        let mut transaction = db.begin();
-        let read_at = transaction.read_timestamp().0;
-        let mut ops = Vec::new();
-        for _ in 0..self.random.between(1..=4) {
-            self.list_step(&mut transaction, &mut ops)?;
-            if self.random.percent(20) {
-                sleep(Duration::from_millis(self.random.between(0..=5))).await;
-            }
-        }
-        let process = self.process;
-        let entry = self.lists(|lists| lists.begin("a transaction", process, invoked, ops, strong));
-        let ticket = match transaction.submit().await {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                self.lists(|lists| lists.failed(entry, &error));
-                return Err(error);
-            }
-        };
-        let writes = self.lists(|lists| lists.entries[entry].writes());
-        let timestamp = if writes { ticket.timestamp().0 } else { read_at };
-        self.lists(|lists| lists.timed(entry, timestamp));
-        let attempt = writes.then(|| self.known_commit(timestamp, strong));
-        if self.random.percent(10) {
-            return Ok(());
-        }
-        ticket.durable().await?;
-        self.lists(|lists| lists.acknowledged(entry, []));
-        if let Some(attempt) = attempt {
-            self.acknowledge(attempt, timestamp);
-        }
-        Ok(())
-    }
-
-    /// Tells the oracle of a commit that it can't see in the content.
-    fn known_commit(&self, timestamp: u64, strong: bool) -> usize {
-        let mut history = self.history.lock().unwrap();
-        let attempt = history.begin(std::collections::BTreeMap::new(), strong);
-        history.attempts[attempt].timestamp = Some(timestamp);
-        attempt
-    }
-
-    fn list_step(
-        &mut self,
-        transaction: &mut Transaction<Key, Value>,
-        ops: &mut Vec<Op>,
-    ) -> Result<(), Error> {
-        let list = self.random.between(0..=LISTS - 1);
-        match self.random.between(0..=10) {
-            0..=4 => {
-                let old = transaction.get(&key(list))?;
-                let element = self.lists(Lists::element);
-                transaction.insert(key(list), with(old.as_deref(), element));
-                ops.push(Op::Read(list, elements(old)));
-                ops.push(Op::Append(list, element));
-            }
-            5..=8 => ops.push(Op::Read(list, elements(transaction.get(&key(list))?))),
-            9 => {
-                let element = self.lists(Lists::element);
-                transaction.savepoint("undo");
-                transaction.update(key(list), |old| Some(with(old, element)))?;
-                transaction.rollback_to("undo")?;
-                ops.push(Op::Undone(list, element));
-            }
-            _ => {
-                let found = transaction.prefix(LIST).collect::<Result<Vec<_>, _>>()?;
-                let value = |list| found.iter().find(|entry| entry.0 == key(list)).map(|entry| &entry.1);
-                ops.extend((0..LISTS).map(|list| Op::Read(list, elements(value(list).cloned()))));
-            }
-        }
-        Ok(())
-    }
-
-    async fn list_update(&mut self) -> Met {
-        let list = self.random.between(0..=LISTS - 1);
-        let (process, invoked, element) = (self.process, self.lists(Lists::tick), self.lists(Lists::element));
-        let append = vec![Op::Append(list, element)];
-        let entry = self.lists(|lists| lists.begin("an update", process, invoked, append, false));
-        match self.db().update(key(list), move |old| Some(with(old, element))).await {
-            Ok(new) => {
-                self.lists(|lists| lists.acknowledged(entry, [Op::Read(list, elements(new))]));
-                Ok(())
-            }
-            Err(error) => {
-                self.lists(|lists| lists.failed(entry, &error));
-                Err(error)
-            }
-        }
-    }
-
-    /// Appends to two lists in a closure, which the engine runs again until it commits.
-    async fn list_closure(&mut self) -> Met {
-        let first = self.random.between(0..=LISTS - 1);
-        let (process, invoked, element) = (self.process, self.lists(Lists::tick), self.lists(Lists::element));
-        let both = [first, (first + 1) % LISTS];
-        let appends = both.map(|list| Op::Append(list, element)).to_vec();
-        let entry = self.lists(|lists| lists.begin("a closure", process, invoked, appends, false));
-        let mut reads = Vec::new();
-        let body = |transaction: &mut Transaction<Key, Value>| {
-            reads.clear();
-            for list in both {
-                transaction.update(key(list), |old| Some(with(old, element)))?;
-                reads.push(Op::Read(list, elements(transaction.get(&key(list))?)));
-            }
-            Ok(())
-        };
-        let committed = self.db().transaction(body).await;
-        match &committed {
-            Ok(()) => self.lists(|lists| lists.acknowledged(entry, reads)),
-            Err(error) => self.lists(|lists| lists.failed(entry, error)),
-        }
-        committed
-    }
-
-    async fn list_snapshot(&mut self) -> Met {
-        let (invoked, snapshot) = (self.lists(Lists::tick), self.db().snapshot());
-        let mut ops = Vec::new();
-        for _ in 0..self.random.between(1..=4) {
-            let list = self.random.between(0..=LISTS - 1);
-            ops.push(Op::Read(list, elements(snapshot.get(&key(list))?)));
-            sleep(Duration::from_millis(self.random.between(0..=2))).await;
-        }
-        let (process, timestamp) = (self.process, snapshot.timestamp().0);
-        self.lists(|lists| {
-            let entry = lists.begin("a snapshot", process, invoked, ops, false);
-            lists.timed(entry, timestamp);
-            lists.acknowledged(entry, []);
-        });
-        Ok(())
-    }
 }
 
 /// An acknowledged append at 5 and another at 6, and what is read when the next life begins at 5.

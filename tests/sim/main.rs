@@ -12,6 +12,7 @@ mod golden;
 mod history;
 mod late;
 mod life;
+mod list_work;
 mod lists;
 mod oracle;
 mod planted;
