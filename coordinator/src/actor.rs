@@ -88,6 +88,8 @@ impl<K: Key, V: Value> Actor for CoordinatorActor<K, V> {
         _: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
+        #[cfg(feature = "testing")]
+        anabranch_shard::wal::late().await;
         loop {
             while let Ok(vote) = self.votes.try_recv() {
                 self.core.vote(vote);

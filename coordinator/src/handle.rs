@@ -7,6 +7,7 @@ use anabranch_shard::wal::{LogId, Timestamp};
 use anabranch_shard::{Gone, Key, Part, Reader, Reject, Sequencer, Shard, TWO_PHASE_IN_FLIGHT_MAX, Value};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
+use kameo::message::Message;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::actor::{CoordinatorActor, WhenIdle};
@@ -64,7 +65,7 @@ impl<K: Key, V: Value> Coordinator<K, V> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Gone)?;
         let (reply, outcome) = oneshot::channel();
         let begin = Begin { parts, reply, reader, permit };
-        self.actor.tell(begin).send().await.map_err(|_| Gone)?;
+        self.tell(begin).await?;
         outcome.await.map_err(|_| Gone)
     }
 
@@ -78,7 +79,7 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     ) -> Result<Result<Claimed, Reject>, Gone> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Gone)?;
         let (reply, outcome) = oneshot::channel();
-        self.actor.tell(Claim { parts, reply, lease, permit }).send().await.map_err(|_| Gone)?;
+        self.tell(Claim { parts, reply, lease, permit }).await?;
         Ok(outcome.await.map_err(|_| Gone)?.map(Claimed))
     }
 
@@ -92,15 +93,24 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let (reply, outcome) = oneshot::channel();
         let fill = FillClaim { transaction: grant.transaction(), parts, reply, reader };
-        self.actor.tell(fill).send().await.map_err(|_| Gone)?;
+        self.tell(fill).await?;
         outcome.await.map_err(|_| Gone)
     }
 
     /// Waits until no transaction is in flight.
     pub async fn idle(&self) -> Result<(), Gone> {
         let (reply, idle) = oneshot::channel();
-        self.actor.tell(WhenIdle(reply)).send().await.map_err(|_| Gone)?;
+        self.tell(WhenIdle(reply)).await?;
         idle.await.map_err(|_| Gone)
+    }
+
+    async fn tell<M: Send + 'static>(&self, message: M) -> Result<(), Gone>
+    where
+        CoordinatorActor<K, V>: Message<M>,
+    {
+        #[cfg(feature = "testing")]
+        anabranch_shard::wal::late().await;
+        self.actor.tell(message).send().await.map_err(|_| Gone)
     }
 
     /// How many transactions of several shards are under way.

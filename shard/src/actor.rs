@@ -42,6 +42,8 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
         _: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Infallible> {
+        #[cfg(feature = "testing")]
+        anabranch_wal::late().await;
         if self.batch > 0 && (mailbox.is_empty() || self.batch >= BATCH_MESSAGES_MAX) {
             self.turn.finish_batch();
             self.batch = 0;

@@ -358,6 +358,14 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
     }
 
+    fn validate_again(&self, job: &Job<K, V>) -> Result<(), Reject> {
+        #[cfg(feature = "testing")]
+        if anabranch_wal::is_planted(anabranch_wal::Bug::NotValidatedAgain) {
+            return Ok(());
+        }
+        self.validate(job)
+    }
+
     fn turn_down(&mut self, job: Job<K, V>, reject: Reject, reservation: u64) {
         self.unreserve(reservation);
         match job {
@@ -553,7 +561,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 unreachable!("S3: what is pinned or in line is admitted");
             };
             // V5: validated again after waiting.
-            match (self.validate(&admitted.job), &admitted.job) {
+            match (self.validate_again(&admitted.job), &admitted.job) {
                 (Ok(()), Job::Prepare(prepare)) => {
                     // Pinned now; it stays until its decision.
                     self.outbox.vote(&prepare.votes, prepare.transaction, Ok(()));

@@ -189,7 +189,7 @@ impl<K: Key, V: Value> Shard<K, V> {
     where
         ShardActor<K, V>: Message<Told<M, K, V>>,
     {
-        self.actor.tell(Told { message, pending: None }).send().await.map_err(|_| Gone)
+        self.send(|| Told { message, pending: None }).await
     }
 
     /// For what the shard's turn is not to be lent past until it was handled: a caller who gave up waiting for it
@@ -198,8 +198,16 @@ impl<K: Key, V: Value> Shard<K, V> {
     where
         ShardActor<K, V>: Message<Told<M, K, V>>,
     {
-        let pending = Some(self.turn.pending());
-        self.actor.tell(Told { message, pending }).send().await.map_err(|_| Gone)
+        self.send(|| Told { message, pending: Some(self.turn.pending()) }).await
+    }
+
+    async fn send<M: Send + 'static>(&self, told: impl FnOnce() -> Told<M, K, V>) -> Result<(), Gone>
+    where
+        ShardActor<K, V>: Message<Told<M, K, V>>,
+    {
+        #[cfg(feature = "testing")]
+        anabranch_wal::late().await;
+        self.actor.tell(told()).send().await.map_err(|_| Gone)
     }
 
     /// The turn, if the shard lends it and it is free.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anabranch::{Durability, Engine, Env, Flush, Isolation, SystemEnv, Vacuum};
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::checker::{self, History, Kind, Outcome, Report, check};
@@ -21,7 +22,7 @@ const HISTORY_MAX: u64 = 25_000;
 const LIFE_MAX: Duration = Duration::from_mins(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     InMemory,
     Relaxed,
     Full,
@@ -39,14 +40,14 @@ enum End {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Setting {
-    mode: Mode,
-    isolation: Isolation,
-    lend_turns: bool,
-    workers: usize,
-    clients: u32,
-    seed: u64,
-    transactions: u64,
+pub(crate) struct Setting {
+    pub(crate) mode: Mode,
+    pub(crate) isolation: Isolation,
+    pub(crate) lend_turns: bool,
+    pub(crate) workers: usize,
+    pub(crate) clients: u32,
+    pub(crate) seed: u64,
+    pub(crate) transactions: u64,
 }
 
 impl Setting {
@@ -164,14 +165,19 @@ async fn history(setting: &Setting) -> (History, u64) {
     (history, world.two_phase.load(Ordering::SeqCst))
 }
 
+pub(crate) fn runtime(workers: usize) -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).enable_all().build().expect("the system has threads")
+}
+
+/// A history for other judges.
+pub(crate) fn run(setting: &Setting) -> History {
+    runtime(setting.workers).block_on(history(setting)).0
+}
+
 fn judge(setting: &Setting) -> Report {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(setting.workers)
-        .enable_all()
-        .build()
-        .expect("the system has threads");
     let began = SystemEnv.now();
-    let (history, two_phase) = runtime.block_on(history(setting));
+    let (history, two_phase) = runtime(setting.workers).block_on(history(setting));
     let (ran, invoked) = (SystemEnv.now().saturating_sub(began), history.txns.len());
     let report = check(&history);
     let took = SystemEnv.now().saturating_sub(began + ran);
@@ -261,8 +267,7 @@ fn the_judge_would_notice_if_an_engine_gave_away_one_commit() {
         seed: 1,
         transactions: 500,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let (mut history, _) = runtime.expect("the system has threads").block_on(history(&setting));
+    let mut history = run(&setting);
     check(&history).expect_strict_serializability();
     // Say that a transaction was rolled back whose appends others have seen.
     let writes = |txn: &&mut checker::Txn| txn.ops.iter().any(|op| matches!(op, checker::Op::Append(..)));

@@ -48,7 +48,7 @@ impl World {
     }
 
     /// The group of lists for another transaction, if there is to be one.
-    fn group(&self) -> Option<u64> {
+    pub(crate) fn group(&self) -> Option<u64> {
         let number = self.begun.fetch_add(1, Ordering::SeqCst);
         let goal = self.goal.load(Ordering::SeqCst);
         if number >= goal {

@@ -11,7 +11,7 @@ use crate::random::Random;
 
 /// What goes wrong now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Plant {
+pub(crate) enum Plant {
     Nothing,
     WriteSkew,
     LostUpdate,
@@ -150,7 +150,7 @@ impl Serial {
 }
 
 /// A history with a plant in every hundredth place or so, and at its end a read of every list.
-fn history(seed: u64, transactions: usize, plant: Plant) -> History {
+pub(crate) fn history(seed: u64, transactions: usize, plant: Plant) -> History {
     let mut serial = Serial::new(seed);
     serial.plant(plant);
     while serial.history.txns.len() < transactions {

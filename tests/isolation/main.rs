@@ -1,5 +1,6 @@
 //! Isolation, proven: a checker of histories, histories from the engine, and the named anomalies one by one.
 
+mod blind;
 mod campaign;
 mod checker;
 mod client;
@@ -10,6 +11,8 @@ mod judge;
 mod lists;
 mod phantoms;
 mod random;
+mod registers;
 mod retry;
 mod runs;
+mod second_judge;
 mod stage;

@@ -20,6 +20,8 @@ mod kill;
 mod owner;
 mod plan;
 mod process;
+#[path = "../sim/random.rs"]
+#[expect(dead_code, reason = "some of it only the simulation needs")]
 mod random;
 mod row;
 mod strace;

@@ -44,6 +44,7 @@ impl Mode {
 
 /// The settings of one life.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings that have nothing to do with one another")]
 pub(crate) struct Config {
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u64,
@@ -61,6 +62,12 @@ pub(crate) struct Config {
     pub(crate) latency: Duration,
     /// All values are of the longest ordinary length, so that what is written later looks like what it replaces.
     pub(crate) uniform: bool,
+    /// Messages are late, so that those of different senders overtake each other.
+    pub(crate) late: bool,
+    /// Idle shards run commits without a message.
+    pub(crate) lends_turns: bool,
+    /// Most transactions are over lists, which are judged.
+    pub(crate) lists: bool,
 }
 
 impl Config {
@@ -81,6 +88,9 @@ impl Config {
             counters: random.percent(40),
             latency: Duration::from_millis(random.pick(&[0, 2, 5, 12])),
             uniform: false,
+            late: false,
+            lends_turns: true,
+            lists: false,
         }
     }
 
@@ -124,6 +134,7 @@ impl Config {
             .checkpoint_after_bytes(self.checkpoint_bytes)
             .durability(self.mode.durability())
             .isolation(isolation)
+            .lend_turns(self.lends_turns)
             .disk(Arc::new(disk.clone()))
             .env(Arc::new(SimEnv::new(random)))
             .open(directory)
@@ -136,7 +147,7 @@ impl fmt::Display for Config {
         write!(
             formatter,
             "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
-             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}",
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}, late {}, lends turns {}, lists {}",
             self.shards,
             self.segments_max,
             self.segment_bytes >> 10,
@@ -151,6 +162,9 @@ impl fmt::Display for Config {
             self.snapshot_isolation,
             self.latency,
             self.uniform,
+            self.late,
+            self.lends_turns,
+            self.lists,
         )
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anabranch::Error;
 
 use crate::config::Mode;
+use crate::lists::Lists;
 
 pub(crate) type Key = String;
 /// Who wrote it, and bytes that follow from that.
@@ -80,6 +81,8 @@ pub(crate) struct History {
     pub(crate) promised: u64,
     /// Somebody saw this in a snapshot.
     pub(crate) seen: u64,
+    /// Those of all lives.
+    pub(crate) lists: Lists,
     next: u64,
 }
 

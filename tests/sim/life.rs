@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anabranch::{Engine, Error};
 use anabranch_wal::disk::sim::{FaultKind, SimDisk};
+use anabranch_wal::make_late;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{HANG, open_twice, verify};
@@ -19,6 +21,8 @@ use crate::workload::Worker;
 
 /// Virtual seconds in which everything under way ends by itself.
 const PATIENCE: u32 = 10;
+/// No life has more.
+const TASKS_MAX: u64 = 8;
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,8 @@ pub(crate) struct Tally {
     pub(crate) faults: u64,
     /// Damaged images that were opened.
     pub(crate) damaged: u64,
+    /// Transactions over lists that the judge took for committed.
+    pub(crate) judged: u64,
 }
 
 struct Seed {
@@ -65,12 +71,7 @@ struct Seed {
     left: Content,
 }
 
-/// Leads all lives of a seed. `Err` says which promise was broken.
-pub(crate) fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
-    run_as(seed, verbose, |_| {})
-}
-
-/// As [`run`], with each life's settings set right by `bias`.
+/// Leads all lives of a seed, each with its settings set right by `bias`. `Err` says which promise was broken.
 pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<Tally, String> {
     let mut random = Random::new(seed);
     let mut config = Config::draw(&mut random);
@@ -94,6 +95,11 @@ pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<
         }
         seed.config.redraw(&mut seed.random);
         bias(&mut seed.config);
+    }
+    if seed.config.lists {
+        let lists = &seed.history.lock().unwrap().lists;
+        seed.tally.judged = lists.judge(seed.config.snapshot_isolation)?;
+        seed.tally.fingerprint.add(seed.tally.judged);
     }
     Ok(seed.tally)
 }
@@ -134,6 +140,8 @@ impl Seed {
         }
         self.say(|| format!("  {end:?}: {}", self.config));
         let runtime = runtime();
+        let lateness = self.tally.fingerprint.0 ^ self.tally.lives;
+        let _late = self.config.late.then(|| make_late(lateness));
         let lived = runtime.block_on(async {
             let lived = timeout(HANG, self.serve(end)).await;
             lived.unwrap_or_else(|_| Err(self.describe_hang()))
@@ -189,14 +197,7 @@ impl Seed {
         self.look(&engine)?;
         let engine = Arc::new(engine);
         self.working = Arc::downgrade(&engine);
-        let origin = Instant::now();
-        let tasks: Vec<_> = (0..self.config.tasks)
-            .map(|_| {
-                let (engine, config) = (Arc::clone(&engine), self.config.clone());
-                let (history, random) = (Arc::clone(&self.history), self.random.fork());
-                tokio::spawn(Worker { engine, config, history, random, origin }.run())
-            })
-            .collect();
+        let tasks = self.start_tasks(&engine);
         match end {
             End::After(moment) => {
                 sleep(moment).await;
@@ -244,11 +245,30 @@ impl Seed {
         }
     }
 
+    fn start_tasks(&mut self, engine: &Arc<Engine<Key, Value>>) -> Vec<JoinHandle<Result<(), String>>> {
+        let origin = Instant::now();
+        let processes = 1 + self.tally.lives * TASKS_MAX..;
+        processes
+            .take(usize::try_from(self.config.tasks).expect("few"))
+            .map(|process| {
+                let (engine, config) = (Arc::clone(engine), self.config.clone());
+                let (history, random) = (Arc::clone(&self.history), self.random.fork());
+                let process = u32::try_from(process).expect("few");
+                tokio::spawn(Worker { engine, config, history, random, origin, process }.run())
+            })
+            .collect()
+    }
+
     fn look(&mut self, engine: &Engine<Key, Value>) -> Result<(), String> {
         self.say(|| format!("    opened: {:?}", engine.recovery_report()));
         let mut history = self.history.lock().unwrap();
         self.tally.commits -= history.base_timestamp;
+        let lossy = self.loss == Loss::Power && history.mode != Mode::Full;
         let content = verify(engine, &mut history, self.config.mode, self.loss)?;
+        if self.config.lists {
+            history.lists.settle(content.timestamp, lossy);
+            history.lists.look(&engine.handle())?;
+        }
         self.tally.commits += content.timestamp;
         self.tally.fingerprint.add(content.timestamp);
         content.tags.values().for_each(|tag| self.tally.fingerprint.add(tag.0));
@@ -263,7 +283,9 @@ impl Seed {
         // A checkpoint may be under way, and is a reader.
         let mut stats = engine.stats();
         for _ in 0..PATIENCE {
-            if stats.waiting() == 0 && stats.readers == 0 && self.rings_have_room(&stats) {
+            // A commit that nobody waited for may have come late. In `Full`, it is synced without being asked for.
+            let syncs = self.config.mode == Mode::Full && synced.is_ok() && stats.synced < stats.applied;
+            if stats.waiting() == 0 && stats.readers == 0 && !syncs && self.rings_have_room(&stats) {
                 break;
             }
             sleep(Duration::from_secs(1)).await;
@@ -277,7 +299,9 @@ impl Seed {
         if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
             return Err(format!("left behind (after syncing: {synced:?}): {stats:?}"));
         }
-        if synced.is_ok() && (stats.synced != stats.applied || stats.durable != stats.applied) {
+        // What came late, after the sync, may find that the disk is gone.
+        let is_lost = self.config.late && self.cut_off();
+        if synced.is_ok() && !is_lost && (stats.synced != stats.applied || stats.durable != stats.applied) {
             return Err(format!("synced, but {stats:?}"));
         }
         if synced.is_err() && !self.cut_off() {

@@ -2,12 +2,18 @@
 //! crashes, with a clock that jumps. A seed decides everything, and a failing seed prints how to replay it.
 
 mod check;
+#[path = "../isolation/checker/mod.rs"]
+#[expect(dead_code, reason = "some of it only `tests/isolation` needs")]
+mod checker;
 mod config;
 mod enumerate;
 mod env;
 mod golden;
 mod history;
+mod late;
 mod life;
+mod list_work;
+mod lists;
 mod oracle;
 mod planted;
 mod random;
@@ -18,6 +24,7 @@ mod workload;
 
 use std::env::var;
 
+use config::Config;
 use enumerate::Count;
 use life::Tally;
 use scenario::{SCENARIOS, Scenario};
@@ -27,24 +34,45 @@ fn is_full() -> bool {
     var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "ci")
 }
 
+/// Lives of one kind.
+#[derive(Clone, Copy)]
+struct Lives {
+    /// The test that leads them.
+    test: &'static str,
+    bias: fn(&mut Config),
+}
+
+const ANY: Lives = Lives { test: "swarm", bias: |_| {} };
+const LATE: Lives = Lives {
+    test: "late_messages",
+    bias: |config| (config.late, config.lends_turns) = (true, config.tasks.is_multiple_of(2)),
+};
+const LISTS: Lives = Lives {
+    test: "lists_over_all_lives",
+    bias: |config| {
+        (config.lists, config.late, config.lends_turns) = (true, config.tasks % 4 > 0, config.tasks % 3 == 0);
+    },
+};
+
 /// Leads the lives of one seed under the eyes of the watchdog.
-fn run(seed: u64, verbose: bool) -> Result<Tally, String> {
+fn run(lives: Lives, seed: u64, verbose: bool) -> Result<Tally, String> {
     let _watched = watchdog::watch(format!("seed {seed}"));
-    life::run(seed, verbose).map_err(|violation| {
+    life::run_as(seed, verbose, lives.bias).map_err(|violation| {
         format!(
-            "seed {seed}: {violation}\n  replay with: ANABRANCH_SEED={seed} cargo test --test sim swarm -- \
-             --nocapture"
+            "seed {seed}: {violation}\n  replay with: ANABRANCH_SEED={seed} cargo test --test sim {} -- \
+             --nocapture",
+            lives.test
         )
     })
 }
 
-fn run_all(seeds: impl Iterator<Item = u64>) {
+fn run_all(lives: Lives, seeds: impl Iterator<Item = u64>) {
     let mut total = Tally::default();
     let mut violations = Vec::new();
     let mut count = 0;
     for seed in seeds {
         count += 1;
-        match run(seed, false) {
+        match run(lives, seed, false) {
             Ok(tally) => {
                 total.lives += tally.lives;
                 total.commits += tally.commits;
@@ -52,6 +80,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
                 total.recoveries_crashed += tally.recoveries_crashed;
                 total.faults += tally.faults;
                 total.damaged += tally.damaged;
+                total.judged += tally.judged;
             }
             Err(violation) => {
                 println!("{violation}");
@@ -63,30 +92,48 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
     assert!(violations.is_empty(), "{} of {count} seeds broke a promise: {violations:?}", violations.len());
 }
 
-#[test]
-fn swarm() {
+fn lead(lives: Lives, few: u64, many: u64) {
     if let Ok(seed) = var("ANABRANCH_SEED") {
-        let tally = run(seed.parse().expect("ANABRANCH_SEED is a number"), true);
+        let tally = run(lives, seed.parse().expect("ANABRANCH_SEED is a number"), true);
         println!("{:?}", tally.unwrap_or_else(|violation| panic!("{violation}")));
         return;
     }
-    let default = if is_full() { 10_000 } else { 200 };
+    let default = if is_full() { many } else { few };
     let count = var("ANABRANCH_SEEDS").map_or(default, |count| count.parse().expect("a number of seeds"));
     let first = var("ANABRANCH_FIRST_SEED").map_or(1, |first| first.parse().expect("a seed"));
-    run_all(first..first + count);
+    run_all(lives, first..first + count);
+}
+
+#[test]
+fn swarm() {
+    lead(ANY, 200, 10_000);
+}
+
+#[test]
+fn late_messages() {
+    lead(LATE, 100, 2_000);
+}
+
+/// Lists that are appended to before and after crashes, in every mode, are one strictly serializable history.
+#[test]
+fn lists_over_all_lives() {
+    lead(LISTS, 100, 2_000);
 }
 
 #[test]
 fn seeds_that_once_failed() {
     let seeds =
         include_str!("seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
-    run_all(seeds);
+    run_all(ANY, seeds);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 1_000_000..1_000_020 {
-        assert_eq!(run(seed, false), run(seed, false), "seed {seed} went two ways");
+        for lives in [ANY, LATE, LISTS] {
+            let (once, again) = (run(lives, seed, false), run(lives, seed, false));
+            assert_eq!(once, again, "seed {seed} of {} went two ways", lives.test);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use anabranch::{Handle, Snapshot};
 
 use crate::config::Mode;
 use crate::history::{Attempt, History, Key, Outcome, Tag, Value};
+use crate::lists::LIST;
 
 /// The most that was lost between two looks at the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub(crate) struct Content {
     pub(crate) timestamp: u64,
     pub(crate) tags: BTreeMap<Key, Tag>,
     pub(crate) counters: BTreeMap<Key, u64>,
+    /// As they are: the judge of lists says what they should be.
+    pub(crate) lists: BTreeMap<Key, Value>,
 }
 
 pub(crate) const COUNTER: &str = "counter/";
@@ -36,7 +39,8 @@ impl Content {
             backwards.push(entry.map_err(|error| format!("scanning backwards: {error}"))?.0);
         }
         backwards.reverse();
-        let forwards: BTreeSet<_> = content.tags.keys().chain(content.counters.keys()).cloned().collect();
+        let keys = content.tags.keys().chain(content.counters.keys()).chain(content.lists.keys());
+        let forwards: BTreeSet<_> = keys.cloned().collect();
         if !backwards.iter().eq(&forwards) {
             return Err(format!("forwards {forwards:?}, backwards {backwards:?}"));
         }
@@ -66,6 +70,8 @@ impl Content {
             let (key, value) = entry?;
             if key.starts_with(COUNTER) {
                 content.counters.insert(key, value.0);
+            } else if key.starts_with(LIST) {
+                content.lists.insert(key, Value::clone(&value));
             } else {
                 let tag = Tag::of(&value).ok_or_else(|| format!("the value of {key} is garbage"))?;
                 content.tags.insert(key, tag);
@@ -104,6 +110,7 @@ pub(crate) fn check_prefix(history: &History, content: &Content) -> Result<(), S
         .filter(|attempt| attempt.timestamp.is_none() && attempt.outcome == Outcome::Unknown)
         .collect();
     let counted: u64 = history.counters.values().map(|counter| counter.begun).sum();
+    let counted = counted + history.lists.untimed;
     if gaps.len() as u64 > unknown.len() as u64 + counted {
         return Err(format!("nobody committed at {gaps:?}, but the engine is at {}", content.timestamp));
     }

@@ -33,6 +33,7 @@ const fn seeds_max(bug: Bug) -> u64 {
         Bug::RecycledBeforeManifest => 170, // with the bias below: seed 17
         // With the bias below: seed 557. The dense prefix of commits hides this one from most lives.
         Bug::BadBatchSkipped => 5_000,
+        Bug::NotValidatedAgain => 20, // with lists: 56 of seeds 1 to 100, seed 2
         // Left to the enumeration of faults.
         Bug::SyncRetried => 0,
     }
@@ -52,6 +53,8 @@ fn bias(bug: Bug) -> fn(&mut Config) {
             (config.mode, config.huge_percent) = (Mode::Bytes(200_000), 20);
             (config.segment_bytes, config.shards) = (64 << 10, 1);
         },
+        // Seen by who judges isolation alone.
+        Bug::NotValidatedAgain => crate::LISTS.bias,
         _ => |_| {},
     }
 }

@@ -151,6 +151,9 @@ impl Scenario {
             counters: false,
             latency: Duration::ZERO,
             uniform: false,
+            late: false,
+            lends_turns: true,
+            lists: false,
         }
     }
 

@@ -21,10 +21,12 @@ pub(crate) struct Worker {
     pub(crate) history: Shared,
     pub(crate) random: Random,
     pub(crate) origin: Instant,
+    /// Its number, over all lives.
+    pub(crate) process: u32,
 }
 
 /// What an operation meets that is no violation: the engine's end.
-type Met = Result<(), Error>;
+pub(crate) type Met = Result<(), Error>;
 
 impl Worker {
     /// Works until it is done or the engine is. `Err` is a violation.
@@ -43,6 +45,9 @@ impl Worker {
     }
 
     async fn operate(&mut self) -> Result<Met, String> {
+        if self.config.lists && self.random.percent(70) {
+            return Ok(self.work_on_lists().await);
+        }
         Ok(match self.random.between(0..=99) {
             0..=29 => self.blind(1).await,
             30..=49 => {
@@ -62,7 +67,7 @@ impl Worker {
         })
     }
 
-    fn db(&self) -> Db {
+    pub(crate) fn db(&self) -> Db {
         self.engine.handle()
     }
 
@@ -158,7 +163,7 @@ impl Worker {
         Ok(())
     }
 
-    fn acknowledge(&self, attempt: usize, timestamp: u64) {
+    pub(crate) fn acknowledge(&self, attempt: usize, timestamp: u64) {
         let mut history = self.history.lock().unwrap();
         let attempt = &mut history.attempts[attempt];
         attempt.timestamp = Some(timestamp);

@@ -26,6 +26,8 @@ mod flusher;
 mod frame;
 mod health;
 pub mod inspect;
+#[cfg(feature = "testing")]
+mod lateness;
 mod log;
 mod manifest;
 mod number;
@@ -46,11 +48,13 @@ pub use env::{Env, SystemEnv};
 pub use error::WalError;
 pub use frame::{BatchHeader, BatchKind};
 pub use health::{Fault, Health};
+#[cfg(feature = "testing")]
+pub use lateness::{Lateness, late, make_late};
 pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
 #[cfg(feature = "testing")]
-pub use planted::{Bug, Planted, plant};
+pub use planted::{Bug, Planted, is_planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
 pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
 pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

@@ -41,12 +41,15 @@ pub enum Bug {
     CheckpointUndecided,
     /// R20: the directory is not synced after a checkpoint was made.
     DirectoryNotSynced,
+    /// V5: what has waited in line is not validated again. The shard's, not the log's.
+    #[cfg(feature = "testing")]
+    NotValidatedAgain,
 }
 
 #[cfg(feature = "testing")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::StaleBatchAccepted,
         Self::PayloadUnchecked,
         Self::LengthTrusted,
@@ -64,6 +67,7 @@ impl Bug {
         Self::NoPromises,
         Self::CheckpointUndecided,
         Self::DirectoryNotSynced,
+        Self::NotValidatedAgain,
     ];
 }
 
@@ -92,15 +96,15 @@ mod switch {
         }
     }
 
-    pub(crate) fn is_planted(bug: Bug) -> bool {
+    /// Whether this bug is planted on this thread.
+    #[must_use]
+    pub fn is_planted(bug: Bug) -> bool {
         PLANTED.get() == Some(bug)
     }
 }
 
 #[cfg(feature = "testing")]
-pub(crate) use switch::is_planted;
-#[cfg(feature = "testing")]
-pub use switch::{Planted, plant};
+pub use switch::{Planted, is_planted, plant};
 
 #[cfg(not(feature = "testing"))]
 pub(crate) const fn is_planted(_: Bug) -> bool {

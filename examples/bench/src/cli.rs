@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
-use crate::{compare, engines, report, suite, table};
+use crate::{compare, contention, engines, report, suite, table};
 
 #[derive(Parser)]
 #[command(
@@ -43,6 +43,8 @@ enum Command {
         #[arg(short, long, default_value = "report.html")]
         output: PathBuf,
     },
+    /// How often commits are refused, against how much transactions want the same keys
+    Contention(contention::Knobs),
     /// List workloads and engines
     List,
     /// One measurement, for the harness itself
@@ -158,6 +160,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
             println!("wrote {}", output.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Contention(knobs) => contention::run(&knobs),
         Command::List => {
             table::list();
             Ok(ExitCode::SUCCESS)

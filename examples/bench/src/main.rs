@@ -9,6 +9,7 @@ mod chart;
 mod cli;
 mod clock;
 mod compare;
+mod contention;
 mod engines;
 mod keys;
 mod machine;
