@@ -206,7 +206,7 @@ impl Wal {
     }
 
     fn new_ring(&self, id: LogId, lane: usize) -> Arc<Ring> {
-        let log = Arc::new(Log::new(id, Arc::clone(&self.control)));
+        let log = Arc::new(Log::new(id, Arc::clone(self.control.appends())));
         let lane = Arc::clone(&self.lanes.lock()[lane]);
         let disks = (Arc::clone(&self.maker), lane);
         Arc::new(Ring::new(log, self.directory.clone(), disks, self.options.limits))
