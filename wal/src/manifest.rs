@@ -244,7 +244,7 @@ impl ManifestFile {
     }
 }
 
-fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
+pub(crate) fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
     let content = rmp_serde::to_vec_named(manifest)
         .map_err(|error| WalError::Config(format!("the manifest can't be encoded: {error}")))?;
     if HEADER_BYTES + content.len() > SLOT_BYTES {
