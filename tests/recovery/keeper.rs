@@ -26,9 +26,9 @@ async fn with_failing_checkpoints(disk: &SimDisk) -> Db {
     for row in 0..30 * SHARDS as u64 {
         db.handle().insert(row, vec![1; 1_000]).await.expect("the log has room");
     }
-    // Every shard has filled a segment: the first try of all of them has come and gone.
+    // Every shard has filled a segment: all of them were tried, or the keeper is held up by the first.
     sleep(PAUSE / 10).await;
-    assert!(disk.faults_struck() >= SHARDS as u64, "{} checkpoints failed", disk.faults_struck());
+    assert!(disk.faults_struck() > 0, "no checkpoint was tried");
     assert!(db.stats().checkpoint_error.is_some());
     db
 }
@@ -62,6 +62,7 @@ fn failed_checkpoints_are_tried_again_once_a_second_and_then_succeed() {
         let disk = SimDisk::new(1);
         let db = with_failing_checkpoints(&disk).await;
         let before = disk.faults_struck();
+        assert!(before >= SHARDS as u64, "{before} checkpoints failed");
         sleep(PAUSE * 5).await;
         let tries = disk.faults_struck() - before;
         assert!((4..=6).contains(&(tries / SHARDS as u64)), "{tries} tries in five seconds");

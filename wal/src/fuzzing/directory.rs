@@ -24,7 +24,8 @@ pub fn directory(input: &[u8]) -> u64 {
     let files = unpack(input);
     let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
     let repaired = repair_all(files.clone());
-    for files in [files, repaired] {
+    let as_it_is = (files != repaired).then_some(files);
+    for files in as_it_is.into_iter().chain([repaired]) {
         let files = files.into_iter().map(|(name, bytes)| (Path::new(DIRECTORY).join(name), bytes));
         block_on(look(&MemoryDisk::of(files)));
     }
