@@ -318,7 +318,9 @@ mod tests {
     use super::*;
 
     /// The log of the highest number that there may be.
-    const LAST_LOG: u32 = u32::MAX - LOGS_MAX as u32;
+    const LAST_LOG: u32 = u32::MAX - 512;
+
+    const _: () = assert!(LOGS_MAX == 512);
 
     fn manifest(logs: u32) -> Manifest {
         let max = NUMBER_MAX;
