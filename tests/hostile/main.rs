@@ -42,7 +42,7 @@ fn run(target: &str, input: &[u8], what: &str) -> f64 {
 /// One test for all targets: the allocator counts what every thread of the process does.
 #[test]
 fn hostile_bytes_neither_panic_nor_hang_nor_take_memory() {
-    for (target, _) in targets::TARGETS {
+    for (target, ..) in targets::TARGETS {
         let files = corpus::files(target);
         assert!(!files.is_empty(), "{target} has no corpus");
         let (mut runs, mut most) = (0, 0.0_f64);

@@ -86,6 +86,13 @@ fn make_seeds() {
         save("types", &format!("shape-{index}"), &bytes);
         save("json", &format!("shape-{index}"), &[&[128], &bytes[..]].concat());
     }
+    // Deeper than a decoder follows: by boxes, and by lists.
+    let chain = [b"\x81\xA5Chain".repeat(3_000), b"\xA7Nothing".to_vec()].concat();
+    let tree = [b"\x81\xA4Tree\x91".repeat(3_000), b"\xA7Nothing".to_vec()].concat();
+    for (name, bytes) in [("deep-chain", chain), ("deep-tree", tree)] {
+        save("types", name, &bytes);
+        save("json", name, &[&[255], &bytes[..]].concat());
+    }
     let pairs = rmp_serde::to_vec(&(u64::MAX, "text", 1.5_f32, f64::NAN, [-1_i8, -128])).expect("to memory");
     save("json", "numbers", &[&[255], &pairs[..]].concat());
     save("types", "pair", &rmp_serde::to_vec(&(u64::MAX, "text")).expect("to memory"));

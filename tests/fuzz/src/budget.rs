@@ -10,17 +10,15 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// So many times the size of the files: they are in memory once as the disk and once as they were read, and
 /// decoded a small record takes several times its bytes.
-const TIMES: usize = 24;
-/// What does not depend on the files: a runtime, a new manifest with its two slots, buffers.
-const BASE_BYTES: usize = 2 << 20;
+const TIMES: usize = 16;
 
-/// Returns which part of what was allowed the target allocated at its peak.
-pub fn watch(name: &str, target: Target, input: &[u8]) -> f64 {
+/// Runs a target, which may allocate `base_bytes` whatever its files' size: a runtime, buffers. Returns which part of what was allowed the target allocated at its peak.
+pub fn watch(name: &str, target: Target, base_bytes: usize, input: &[u8]) -> f64 {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
     let bytes = target(input);
     let peak = ALLOCATOR.peak_usage().saturating_sub(before);
-    let allowed = usize::try_from(bytes).expect("it was in memory") * TIMES + BASE_BYTES;
+    let allowed = usize::try_from(bytes).expect("it was in memory") * TIMES + base_bytes;
     assert!(peak <= allowed, "{name}: files of {bytes} bytes, and {peak} bytes allocated");
     ratio(peak, allowed)
 }
