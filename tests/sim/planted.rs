@@ -18,7 +18,7 @@ const fn seeds_max(bug: Bug) -> u64 {
     match bug {
         Bug::AcknowledgedBeforeSync => 12,  // 174, seed 1
         Bug::NoSpareSegment => 20,          // 158, seed 1
-        Bug::NoPromises => 20,              // 122, seed 1
+        Bug::NoPromises => 20,              // 36, seed 2
         Bug::DirectoryNotSynced => 60,      // 101, seed 6
         Bug::TailSegmentReused => 50,       // 44, seed 1
         Bug::SealNotSynced => 120,          // 81, seed 12

@@ -24,6 +24,9 @@ mod env;
 mod error;
 mod flusher;
 mod frame;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 pub mod inspect;
 #[cfg(feature = "testing")]

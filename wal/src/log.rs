@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::frame::batch_bytes;
 use crate::record::EncodedWrites;
-use crate::sync::SyncControl;
+use crate::sync::Appends;
 use crate::{LogId, Timestamp, WalError};
 
 /// What [`Log::reserve`] says.
@@ -26,7 +26,7 @@ pub enum Reservation {
 /// A shard's log.
 pub struct Log {
     id: LogId,
-    control: Arc<SyncControl>,
+    appends: Arc<Appends>,
     state: Mutex<State>,
     /// The lowest timestamp not yet handed to the operating system.
     unwritten: AtomicU64,
@@ -70,11 +70,11 @@ pub(crate) struct Taken {
 }
 
 impl Log {
-    pub(crate) fn new(id: LogId, control: Arc<SyncControl>) -> Self {
+    pub(crate) fn new(id: LogId, appends: Arc<Appends>, work: Arc<Notify>) -> Self {
         Self {
             id,
-            work: control.work_of_a_log(),
-            control,
+            appends,
+            work,
             state: Mutex::default(),
             unwritten: AtomicU64::new(u64::MAX),
             unsynced: AtomicU64::new(u64::MAX),
@@ -108,7 +108,7 @@ impl Log {
         }
         state.wanted = Some(bytes);
         drop(state);
-        self.control.wake_maker();
+        self.appends.wake_maker();
         Reservation::Wait
     }
 
@@ -149,7 +149,7 @@ impl Log {
         let mut state = self.state.lock();
         let offset = state.buffer.len();
         writes.put_record(&mut state.buffer, timestamp, participants);
-        self.control.appended(timestamp, (state.buffer.len() - offset) as u64);
+        self.appends.appended(timestamp, (state.buffer.len() - offset) as u64);
         state.marks.push(Mark { offset, timestamp });
         state.buffered_reservation += reservation;
         state.buffered = lower(state.buffered, Some(timestamp));
@@ -221,7 +221,7 @@ impl Log {
         taken.reservation = 0;
         if starved {
             self.space.notify_one();
-            self.control.wake_maker();
+            self.appends.wake_maker();
         }
     }
 

@@ -21,6 +21,9 @@ pub const LOGS_MAX: usize = 512;
 /// With more fences than this, an open writes checkpoints before it serves, so that they can be dropped (L5).
 pub(crate) const FENCES_MAX: usize = 256;
 
+/// No engine counts so far. Numbers beyond are damage, or somebody's malice; counting on from them would overflow.
+const NUMBER_MAX: u64 = 1 << 62;
+
 // A log entry takes at most 150 bytes and a fence at most 60, field names included.
 const _: () = assert!(LOGS_MAX * 150 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
 
@@ -104,6 +107,15 @@ impl Manifest {
         }
         if ids.last().is_some_and(|last| *last >= self.next_log) {
             return Err("the manifest names a log that was not begun");
+        }
+        let numbers = self.logs.iter().flat_map(|log| {
+            let checkpoint = log.checkpoint.map(|checkpoint| [checkpoint.timestamp.0, checkpoint.file.0]);
+            [log.first_segment.0, log.durable_lsn.0].into_iter().chain(checkpoint.into_iter().flatten())
+        });
+        let mut numbers = numbers.chain([self.incarnation.0, self.next_file.0, self.synced.0]);
+        let logs_left = (u32::MAX - self.next_log.0) as usize;
+        if numbers.any(|number| number > NUMBER_MAX) || logs_left < LOGS_MAX {
+            return Err("the manifest holds a number that no engine reaches");
         }
         if self.logs.iter().any(|log| log.first_segment == SegmentNumber(0)) {
             return Err("the manifest names segment 0");
@@ -244,7 +256,7 @@ impl ManifestFile {
     }
 }
 
-fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
+pub(crate) fn encode_slot(sequence: u64, manifest: &Manifest) -> Result<Bytes, WalError> {
     let content = rmp_serde::to_vec_named(manifest)
         .map_err(|error| WalError::Config(format!("the manifest can't be encoded: {error}")))?;
     if HEADER_BYTES + content.len() > SLOT_BYTES {
@@ -290,6 +302,9 @@ pub(crate) fn parse_slot(slot: &[u8]) -> Slot {
     let mut rest = content;
     match Manifest::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)) {
         Ok(manifest) if rest.is_empty() => match manifest.check() {
+            Ok(()) if sequence > NUMBER_MAX => {
+                Slot::Malformed { reason: "the slot was written more often than any engine writes".into() }
+            }
             Ok(()) => Slot::Valid { sequence, manifest },
             Err(reason) => Slot::Malformed { reason: reason.to_owned() },
         },
@@ -302,8 +317,13 @@ pub(crate) fn parse_slot(slot: &[u8]) -> Slot {
 mod tests {
     use super::*;
 
+    /// The log of the highest number that there may be.
+    const LAST_LOG: u32 = u32::MAX - 512;
+
+    const _: () = assert!(LOGS_MAX == 512);
+
     fn manifest(logs: u32) -> Manifest {
-        let max = u64::MAX;
+        let max = NUMBER_MAX;
         Manifest {
             database: DatabaseId(max),
             incarnation: Incarnation(max),
@@ -311,7 +331,7 @@ mod tests {
             hash_seed: max,
             logs: (0..logs)
                 .map(|id| LogEntry {
-                    id: LogId(u32::MAX - 1 - id),
+                    id: LogId(LAST_LOG - 1 - id),
                     checkpoint: Some(CheckpointEntry {
                         file: FileNumber(max),
                         timestamp: Timestamp(max),
@@ -323,7 +343,7 @@ mod tests {
                     files: u32::MAX,
                 })
                 .collect(),
-            next_log: LogId(u32::MAX),
+            next_log: LogId(LAST_LOG),
             next_file: FileNumber(max),
             fences: (0..2 * FENCES_MAX)
                 .map(|_| Fence { incarnation: Incarnation(max), cut: Timestamp(max) })
@@ -338,6 +358,30 @@ mod tests {
         let slot = encode_slot(3, &largest).unwrap();
         let Slot::Valid { sequence, manifest } = parse_slot(&slot) else { panic!("not valid") };
         assert_eq!((sequence, manifest), (3, largest));
+    }
+
+    #[test]
+    fn a_number_that_no_engine_reaches_is_not_counted_on_from() {
+        let is_valid = |sequence, change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = manifest(2);
+            change(&mut manifest);
+            matches!(parse_slot(&encode_slot(sequence, &manifest).unwrap()), Slot::Valid { .. })
+        };
+        assert!(is_valid(NUMBER_MAX, &|_| {}));
+        assert!(!is_valid(u64::MAX, &|_| {}));
+        let changes: [&dyn Fn(&mut Manifest); 8] = [
+            &|manifest| manifest.incarnation = Incarnation(u64::MAX),
+            &|manifest| manifest.next_file = FileNumber(u64::MAX),
+            &|manifest| manifest.synced = Timestamp(u64::MAX),
+            &|manifest| manifest.next_log = LogId(u32::MAX),
+            &|manifest| manifest.logs[1].first_segment = SegmentNumber(u64::MAX),
+            &|manifest| manifest.logs[1].durable_lsn = Lsn(u64::MAX),
+            &|manifest| manifest.logs[1].checkpoint.as_mut().unwrap().timestamp = Timestamp(u64::MAX),
+            &|manifest| manifest.logs[1].checkpoint.as_mut().unwrap().file = FileNumber(u64::MAX),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            assert!(!is_valid(1, change), "change {index}");
+        }
     }
 
     #[test]

@@ -271,7 +271,8 @@ pub(crate) fn find_cut(manifest: &Manifest, scanned: &[ScannedLog]) -> Result<Cu
             .participants
             .iter()
             .copied()
-            .filter(|participant| !commit.iter().any(|(_, log, _)| log == participant))
+            // Sorted by log: participants and records may be many, and are the file's to say.
+            .filter(|participant| commit.binary_search_by_key(participant, |(_, log, _)| *log).is_err())
             .collect();
         if commit.len() > record.participants.len() {
             return Err(WalError::corrupt(

@@ -129,8 +129,15 @@ impl Ring {
     pub(crate) async fn make_segment(&self, bytes: u64, counters: &WalCounters) -> Result<(), WalError> {
         let slot = {
             let mut state = self.state.lock();
-            state.next_slot += 1;
-            state.next_slot - 1
+            let slot = state.next_slot;
+            // A directory may hold a file of the last name there is; it must not be made anew.
+            let next = slot.checked_add(1);
+            state.next_slot = next.ok_or_else(|| {
+                WalError::Config(
+                    "a log of more segments than can be named: remove what is not its own".into(),
+                )
+            })?;
+            slot
         };
         let name = SegmentName { log: self.log.id(), slot };
         let made = SegmentFile::create(&*self.maker, &self.directory, name, bytes).await?;

@@ -34,23 +34,40 @@ pub struct SyncConditions {
 pub struct SyncControl {
     policy: SyncPolicy,
     logs: OnceLock<Vec<Arc<Log>>>,
-    /// The highest timestamp appended to any log.
-    appended: AtomicU64,
+    appends: Arc<Appends>,
     /// Everything up to here is to be synced as soon as possible.
     target: AtomicU64,
     /// The engine's `synced` watermark, as told by the sequencer: what batches promise.
     synced: AtomicU64,
     /// The highest `synced` that stands, synced itself, in some batch or in the manifest.
     promised: AtomicU64,
-    /// Bytes appended over all logs and not yet synced.
-    unsynced_bytes: AtomicU64,
     /// What a flusher of several logs waits for.
     work: Arc<Notify>,
     /// Something was written without a sync: the interval begins.
     pub(crate) lazy: Notify,
-    maker: Notify,
     keeper: Notify,
     pub(crate) counters: WalCounters,
+}
+
+/// What logs say of themselves. They hold this and not the [`SyncControl`], which holds them: neither would ever
+/// be dropped.
+pub(crate) struct Appends {
+    /// The highest timestamp appended to any log.
+    last: AtomicU64,
+    /// Bytes appended over all logs and not yet synced.
+    unsynced_bytes: AtomicU64,
+    maker: Notify,
+}
+
+impl Appends {
+    pub(crate) fn appended(&self, timestamp: Timestamp, bytes: u64) {
+        self.last.fetch_max(timestamp.0, Ordering::SeqCst);
+        self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wake_maker(&self) {
+        self.maker.notify_one();
+    }
 }
 
 impl SyncControl {
@@ -58,14 +75,16 @@ impl SyncControl {
         Self {
             policy,
             logs: OnceLock::new(),
-            appended: AtomicU64::new(recovered.0),
+            appends: Arc::new(Appends {
+                last: AtomicU64::new(recovered.0),
+                unsynced_bytes: AtomicU64::new(0),
+                maker: Notify::new(),
+            }),
             target: AtomicU64::new(0),
             synced: AtomicU64::new(recovered.0),
             promised: AtomicU64::new(recovered.0),
-            unsynced_bytes: AtomicU64::new(0),
             work: Arc::default(),
             lazy: Notify::new(),
-            maker: Notify::new(),
             keeper: Notify::new(),
             counters: WalCounters::default(),
         }
@@ -122,22 +141,21 @@ impl SyncControl {
 
     /// Asks for a sync of everything appended so far.
     pub fn request_all(&self) {
-        self.request(Timestamp(self.appended.load(Ordering::SeqCst)));
+        self.request(Timestamp(self.appends.last.load(Ordering::SeqCst)));
     }
 
-    pub(crate) fn appended(&self, timestamp: Timestamp, bytes: u64) {
-        self.appended.fetch_max(timestamp.0, Ordering::SeqCst);
-        self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) const fn appends(&self) -> &Arc<Appends> {
+        &self.appends
     }
 
     pub(crate) fn bytes_synced(&self, bytes: u64) {
-        self.unsynced_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.appends.unsynced_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Bytes of records appended over all logs and not yet synced.
     #[must_use]
     pub fn unsynced_bytes(&self) -> u64 {
-        self.unsynced_bytes.load(Ordering::Relaxed)
+        self.appends.unsynced_bytes.load(Ordering::Relaxed)
     }
 
     /// Where a new log says that it has something to write.
@@ -149,11 +167,11 @@ impl SyncControl {
     }
 
     pub(crate) fn wake_maker(&self) {
-        self.maker.notify_one();
+        self.appends.wake_maker();
     }
 
     pub(crate) async fn maker_wanted(&self) {
-        self.maker.notified().await;
+        self.appends.maker.notified().await;
     }
 
     /// Asks for another look at which checkpoints are due.

@@ -206,7 +206,8 @@ impl Wal {
     }
 
     fn new_ring(&self, id: LogId, lane: usize) -> Arc<Ring> {
-        let log = Arc::new(Log::new(id, Arc::clone(&self.control)));
+        let (appends, work) = (Arc::clone(self.control.appends()), self.control.work_of_a_log());
+        let log = Arc::new(Log::new(id, appends, work));
         let lane = Arc::clone(&self.lanes.lock()[lane]);
         let disks = (Arc::clone(&self.maker), lane);
         Arc::new(Ring::new(log, self.directory.clone(), disks, self.options.limits))
@@ -475,14 +476,14 @@ impl Wal {
         let mut next = current.clone();
         for (entry, ring) in next.logs.iter_mut().zip(&self.rings) {
             if entry.id == ring.log.id() {
-                entry.durable_lsn = entry.durable_lsn.max(ring.durable_lsn());
+                let synced = if is_planted(Bug::NoPromises) { Lsn(0) } else { ring.durable_lsn() };
+                entry.durable_lsn = entry.durable_lsn.max(synced);
                 entry.files = entry.files.max(u32::try_from(ring.files()).unwrap_or(u32::MAX));
             }
         }
         next.synced = next.synced.max(self.control.synced());
         if is_planted(Bug::NoPromises) {
             next.synced = Timestamp::ZERO;
-            next.logs.iter_mut().for_each(|log| log.durable_lsn = Lsn(0));
         }
         next
     }

@@ -141,8 +141,12 @@ impl NewDatabase {
         Ok(())
     }
 
-    /// Writes the records of a log, and makes them durable.
+    /// Writes the records of a log, and makes them durable. What a checkpoint must not hold, they must not.
     pub(super) async fn write_log(&mut self, log: usize, records: &[Record]) -> Result<(), WalError> {
+        for record in records {
+            // The caller has seen that the writes can be read.
+            record.writes().flatten().try_for_each(|write| check_plain(record.timestamp, &write))?;
+        }
         let bytes: u64 = records.iter().map(|record| record.body.len() as u64 + 64).sum();
         let segment_bytes = (bytes + bytes / 512 + SEGMENT_BYTES_MIN).next_multiple_of(4096);
         let mut writer = LogWriter {
