@@ -16,7 +16,7 @@ use crate::inner::{Failed, Inner};
 use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream};
 use crate::transaction::encode;
-use crate::{Commit, Durability, Error, Snapshot, Transaction};
+use crate::{Durability, Error, Snapshot, Transaction};
 
 /// A way into the engine. Cheap to clone, works from any thread and any executor, and outlives the engine:
 /// its calls then return [`Error::Closed`].
@@ -332,7 +332,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     }
 
     /// A sink for many writes: gathers them per shard, keeps a bounded number of batches in flight, and slows
-    /// its producer when the engine is behind.
+    /// its producers when the engine is behind. With [`Ingest::offset`], a source can go on after any crash where
+    /// it was.
     pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
         Ingest::new(self.clone(), options)
     }
@@ -341,9 +342,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         &self.inner
     }
 
-    pub(crate) async fn commit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Commit, Error> {
-        let timestamp = self.submit_blind(writes).await?;
-        self.inner.acknowledged(self.level, timestamp).await?;
-        Ok(Commit::at(timestamp))
+    /// What commits wait for.
+    pub(crate) const fn level(&self) -> Level {
+        self.level
     }
 }

@@ -216,7 +216,7 @@ pub use durability::{Durability, Flush};
 pub use engine::Engine;
 pub use error::Error;
 pub use handle::Handle;
-pub use ingest::{Ingest, IngestOptions, IngestReport};
+pub use ingest::{Ingest, IngestError, IngestOptions, IngestReport};
 pub use report::{BackupReport, RecoveryReport, ShardStats, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;

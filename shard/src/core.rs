@@ -6,6 +6,8 @@
 //! with; be validated; take a timestamp; be applied and appended. A part of a transaction of several shards
 //! stops, pinned, before the timestamp, until the decision comes.
 
+mod batch;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +19,7 @@ use crate::chain::Version;
 use crate::codec::encode_write;
 use crate::map::{ShardMap, Swept};
 use crate::messages::{
-    Barrier, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
+    Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
 use crate::outbox::Outbox;
 use crate::part::{Part, Participants};
@@ -72,6 +74,7 @@ enum Job<K, V> {
     Commit(Commit<K, V>),
     Update(Update<K, V>, u64),
     Prepare(Prepare<K, V>),
+    Batch(Batch<K, V>, u64),
 }
 
 /// A job with its reservation.
@@ -232,7 +235,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         participants: &[LogId],
         reservation: u64,
     ) {
-        self.apply(timestamp, part.writes, part.values, &part.encoded, participants, reservation);
+        self.apply_part(timestamp, part, participants, reservation);
     }
 
     fn arrive(&mut self, job: Job<K, V>) {
@@ -292,7 +295,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match job {
             Job::Commit(commit) => validate(&self.map, &commit.part, self.reclaimed),
             Job::Prepare(prepare) => validate(&self.map, &prepare.part, self.reclaimed),
-            Job::Update(..) => Ok(()),
+            Job::Update(..) | Job::Batch(..) => Ok(()),
         }
     }
 
@@ -302,6 +305,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             Job::Commit(commit) => self.outbox.commit(commit.reply, Err(reject)),
             Job::Update(update, _) => self.outbox.update(update.reply, Err(reject)),
             Job::Prepare(prepare) => self.outbox.vote(&prepare.votes, prepare.transaction, Err(reject)),
+            Job::Batch(batch, _) => {
+                self.outbox.batch(batch.reply, Batched { timestamp: None, failed: Some((0, reject)) });
+            }
         }
     }
 
@@ -321,11 +327,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 let Commit { part, reply, reader, permit } = commit;
                 let timestamp = self.sequencer.take(1);
                 let own_log = Arc::clone(&self.own_log);
-                self.apply(timestamp, part.writes, part.values, &part.encoded, &own_log, reservation);
+                self.apply_part(timestamp, part, &own_log, reservation);
                 self.outbox.commit(reply, Ok(timestamp));
                 drop((reader, permit));
             }
             Job::Update(update, _) => self.run_update(update, reservation),
+            Job::Batch(batch, _) => self.run_batch(batch, reservation),
             Job::Prepare(_) => unreachable!("a part waits for its decision"),
         }
     }
@@ -380,6 +387,13 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     fn reserve_more(&self, bytes: u64) -> bool {
         self.log.as_ref().is_none_or(|log| log.try_reserve(bytes))
+    }
+
+    fn apply_part(&mut self, timestamp: Timestamp, part: Part<K, V>, logs: &[LogId], reservation: u64) {
+        for offset in part.offsets {
+            self.map.offsets().set(timestamp, offset, self.readers.horizon());
+        }
+        self.apply(timestamp, part.writes, part.values, &part.encoded, logs, reservation);
     }
 
     /// From here on nothing fails (T1).
@@ -461,7 +475,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match timestamp {
             Some(timestamp) if !prepare.part.is_read_only() => {
                 let Prepare { part, participants, .. } = prepare;
-                self.apply(timestamp, part.writes, part.values, &part.encoded, &participants, reservation);
+                self.apply_part(timestamp, part, &participants, reservation);
             }
             _ => self.unreserve(reservation),
         }
@@ -520,6 +534,7 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => look(&commit.part.footprint()),
             Self::Prepare(prepare) => look(&prepare.part.footprint()),
+            Self::Batch(batch, _) => look(&batch.footprint()),
             Self::Update(update, _) => {
                 look(&Footprint { reads: &[], ranges: &[], writes: std::slice::from_ref(&update.key) })
             }
@@ -530,7 +545,9 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => Log::reservation_bytes(&commit.part.encoded, 1),
             Self::Prepare(prepare) if prepare.part.is_read_only() => 0,
-            Self::Prepare(Prepare { claims: Some(bytes), .. }) | Self::Update(_, bytes) => *bytes,
+            Self::Prepare(Prepare { claims: Some(bytes), .. })
+            | Self::Update(_, bytes)
+            | Self::Batch(_, bytes) => *bytes,
             Self::Prepare(prepare) => {
                 Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
             }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, ShardCore};
 use crate::map::{ShardMap, Swept};
-use crate::messages::{Barrier, Change, Commit, Round, Sweep, Update, Updated};
+use crate::messages::{Barrier, Batch, Batched, Change, Commit, Round, Row, Sweep, Update, Updated};
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
@@ -112,6 +112,17 @@ impl<K: Key, V: Value> Shard<K, V> {
         let update = Update { key, change, reply, permit };
         if let Err(update) = self.lend(update, ShardCore::update) {
             self.tell(update).await?;
+        }
+        outcome.await.map_err(|_| Gone)
+    }
+
+    /// Commits rows of this shard together. As for [`Shard::commit`].
+    pub async fn batch(&self, rows: Vec<(K, Row<V>)>) -> Result<Batched, Gone> {
+        let permit = self.permit().await?;
+        let (reply, outcome) = oneshot::channel();
+        let batch = Batch { rows, keys: Vec::new(), failed: None, reply, permit };
+        if let Err(batch) = self.lend(batch, ShardCore::batch) {
+            self.tell(batch).await?;
         }
         outcome.await.map_err(|_| Gone)
     }

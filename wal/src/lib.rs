@@ -29,6 +29,7 @@ pub mod inspect;
 mod log;
 mod manifest;
 mod number;
+mod offset;
 mod planted;
 mod record;
 mod recovery;
@@ -49,6 +50,7 @@ pub use health::{Fault, Health};
 pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
+pub use offset::SourceOffset;
 #[cfg(feature = "testing")]
 pub use planted::{Bug, Planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
