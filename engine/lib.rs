@@ -189,6 +189,7 @@
 //! `ARCHITECTURE.md` in the repository gives the reasons, for and against.
 
 mod builder;
+mod changes;
 mod claim;
 mod durability;
 mod engine;
@@ -212,6 +213,7 @@ pub use anabranch_wal::{
     WalError, WalStats,
 };
 pub use builder::{EngineBuilder, Isolation, Vacuum};
+pub use changes::{Change, ChangeSet, Changes};
 pub use durability::{Durability, Flush};
 pub use engine::Engine;
 pub use error::Error;

@@ -130,6 +130,7 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         env: builder.env,
         isolation: builder.isolation,
         durable: log.is_some(),
+        wal: log.as_ref().map(|(wal, _)| Arc::downgrade(wal)),
         retries_max: builder.retries_max,
         gates: RetryGates::new(),
         runtime: runtime.clone(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::disk::write_all_at;
 use crate::frame::{
@@ -239,6 +240,7 @@ impl Flusher {
             self.ring.add_logged(length);
         }
         active.offset += length;
+        self.ring.wrote(self.end.segment, &active.file.path, active.offset);
         active.highest = active.highest.max(part.highest);
         self.unsynced.dirty = true;
         let occupied = batch_bytes(payload.len()) as u64;
@@ -258,7 +260,7 @@ impl Flusher {
             sync_file(&active.file, &self.control).await?;
         }
         let Active { file, highest, .. } = active;
-        self.ring.seal(LiveSegment { number: self.end.segment, file, highest });
+        self.ring.seal(LiveSegment { number: self.end.segment, file, highest, ended: Instant::now() });
         self.control.wake_keeper();
         Ok(())
     }

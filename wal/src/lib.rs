@@ -17,6 +17,7 @@
 //! - L5 Nothing of an incarnation is written before the manifest that names it is synced.
 
 mod backup;
+mod changes;
 mod checkpoint;
 mod checksum;
 pub mod disk;
@@ -38,9 +39,11 @@ mod scan;
 mod segment;
 mod stats;
 mod sync;
+mod tail;
 mod wal;
 
 pub use backup::Backup;
+pub use changes::{ChangeReader, ChangesError, LoggedCommit};
 pub use checkpoint::{CheckpointId, CheckpointReader, CheckpointWriter, CheckpointedEntry};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use env::{Env, SystemEnv};
@@ -55,7 +58,7 @@ pub use offset::SourceOffset;
 pub use planted::{Bug, Planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
 pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
-pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use ring::{Retention, RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{FORMAT_VERSION, SegmentHeader};
 pub use stats::WalStats;
 pub use sync::{SyncConditions, SyncControl, SyncPolicy};

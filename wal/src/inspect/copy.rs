@@ -143,6 +143,7 @@ impl NewDatabase {
         self.copied.entries += entry.entries;
         self.copied.bytes += entry.bytes;
         self.manifest.logs[log].checkpoint = Some(entry);
+        self.manifest.logs[log].complete_after = Some(entry.timestamp);
         Ok(())
     }
 
