@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use anabranch_shard::{Key, Level, Partition, Value, decode_key, decode_value};
 use anabranch_wal::{
-    ChangeReader, ChangesError, LoggedCommit, Malformed, SourceOffset, Timestamp, Wal, WalError,
+    ChangeReader, ChangesError, LoggedCommit, Malformed, Record, SourceOffset, Timestamp, Wal, WalError,
 };
 use futures_core::Stream;
 
@@ -183,19 +183,19 @@ async fn step(
 fn decode<K: Key, V: Value>(commit: &LoggedCommit) -> Result<ChangeSet<K, V>, Error> {
     let LoggedCommit { timestamp, parts } = commit;
     let mut set = ChangeSet { timestamp: *timestamp, changes: Vec::new(), offsets: Vec::new() };
-    for write in parts.iter().flat_map(|part| part.writes()) {
+    for write in parts.iter().flat_map(Record::writes) {
         let write = write.map_err(|malformed| unrecognized(*timestamp, &malformed))?;
         if !write.is_plain() {
             return Err(unrecognized(*timestamp, &Malformed::Shape("a keyspace, an expiry or metadata")));
         }
-        match write.as_offset().map_err(|malformed| unrecognized(*timestamp, &malformed))? {
-            Some(SourceOffset { source, offset }) => set.offsets.push((source.as_ref().to_owned(), offset)),
-            None => {
-                let key = decode_key(&write.key)?;
-                let value = write.value.as_ref().map(|value| decode_value(&write.key, value)).transpose()?;
-                set.changes.push(Change { key, value });
-            }
+        let offset = write.as_offset().map_err(|malformed| unrecognized(*timestamp, &malformed))?;
+        if let Some(SourceOffset { source, offset }) = offset {
+            set.offsets.push((source.as_ref().to_owned(), offset));
+            continue;
         }
+        let key = decode_key(&write.key)?;
+        let value = write.value.as_ref().map(|value| decode_value(&write.key, value)).transpose()?;
+        set.changes.push(Change { key, value });
     }
     Ok(set)
 }

@@ -97,7 +97,9 @@ impl<K: Key, V: Value, P: Partition<K>> Driver<K, V, P> {
         self.flights.retain(Option::is_some);
         let mut state = self.shared.lock();
         let any = !ended.is_empty();
-        ended.into_iter().for_each(|done| state.done(done));
+        for done in ended {
+            state.done(done);
+        }
         any
     }
 }
@@ -149,7 +151,7 @@ fn applied<K: Key, V: Value>(shared: &Shared<K, V>, first: u64) {
 async fn blind<K: Key, V: Value, P: Partition<K>>(
     handle: Handle<K, V, P>,
     shared: Shared<K, V>,
-    shard: usize,
+    at: usize,
     first: u64,
     rows: Vec<Numbered<K, V>>,
     encoded: EncodedWrites,
@@ -161,7 +163,7 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
         part.values.push(if let Row::Put(value) = row { Some(value) } else { None });
     }
     let bytes = part.encoded.bytes() as u64;
-    let submitted = handle.inner().submit(BTreeMap::from([(shard, part)]), None).await;
+    let submitted = handle.inner().submit(BTreeMap::from([(at, part)]), None).await;
     let outcome = match submitted {
         Ok(timestamp) => {
             applied(&shared, first);
@@ -179,7 +181,7 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
 async fn mixed<K: Key, V: Value, P: Partition<K>>(
     handle: Handle<K, V, P>,
     shared: Shared<K, V>,
-    shard: usize,
+    at: usize,
     rows: Vec<Numbered<K, V>>,
     bytes: usize,
 ) -> Done {
@@ -190,11 +192,11 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
         return failed(error);
     }
     let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
-    let Ok(Batched { timestamp, failed: at }) = handle.inner().shards[shard].batch(rows).await else {
+    let Ok(Batched { timestamp, failed: failed_row }) = handle.inner().shards[at].batch(rows).await else {
         let fault = handle.inner().health().fault().cloned().unwrap_or(Fault::Closed);
         return failed(Error::in_flight(fault));
     };
-    if at.is_none() {
+    if failed_row.is_none() {
         applied(&shared, first);
     }
     if let Err(error) =
@@ -202,8 +204,8 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     {
         return failed(error);
     }
-    let count = at.as_ref().map_or(numbers.len(), |(index, _)| *index);
-    let failed = at.map(|(index, reject)| {
+    let count = failed_row.as_ref().map_or(numbers.len(), |(index, _)| *index);
+    let failed = failed_row.map(|(index, reject)| {
         let error = Error::from_reject(reject).unwrap_or_else(|_| unreachable!("a batch is not validated"));
         (numbers[index], error)
     });

@@ -212,11 +212,11 @@ impl<K: Key, V: Value> State<K, V> {
             .map(|(source, offset)| SourceOffset { source, offset })
             .collect();
         let first = rows.first().map_or(self.next_row, |(first, ..)| *first);
-        if !rows.is_empty() {
+        if rows.is_empty() {
+            *self.offsets_under_way.entry(first).or_default() += 1;
+        } else {
             self.unapplied.insert(first);
             self.unacknowledged.insert(first);
-        } else {
-            *self.offsets_under_way.entry(first).or_default() += 1;
         }
         self.begun.push_back(Begun::Exact { first, rows, offsets, bytes });
         self.wake_driver();

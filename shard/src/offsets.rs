@@ -9,11 +9,13 @@ use std::sync::Arc;
 use anabranch_wal::{SourceOffset, Timestamp};
 use parking_lot::Mutex;
 
+/// The offsets of one source that somebody may still ask for, ascending by the commits that set them.
+type Versions = Vec<(Timestamp, u64)>;
+
 /// The offsets that one shard's log holds.
 #[derive(Default)]
 pub struct Offsets {
-    /// The versions of each source, ascending.
-    sources: Mutex<BTreeMap<Arc<str>, Vec<(Timestamp, u64)>>>,
+    sources: Mutex<BTreeMap<Arc<str>, Versions>>,
 }
 
 impl Offsets {
@@ -28,7 +30,7 @@ impl Offsets {
     #[must_use]
     pub fn at(&self, timestamp: Timestamp) -> Vec<(Timestamp, SourceOffset)> {
         let sources = self.sources.lock();
-        let at = |(source, versions): (&Arc<str>, &Vec<_>)| {
+        let at = |(source, versions): (&Arc<str>, &Versions)| {
             let (written, offset) = newest(versions, timestamp)?;
             Some((written, SourceOffset { source: Arc::clone(source), offset }))
         };

@@ -105,11 +105,11 @@ async fn live(
         Err(error) => return Err(format!("opening: {error}")),
     };
     let db = engine.handle();
-    let followed = follower.follow(&db).await;
+    let outcome = follower.follow(&db).await;
     if disk.crashed() {
         return Ok(());
     }
-    followed?;
+    outcome?;
     for round in 0..random.random_range(1..30) {
         let mut writes = Vec::new();
         for _ in 0..random.random_range(1..8) {
@@ -135,11 +135,11 @@ async fn live(
             }
         }
         if round % 3 == 0 {
-            let followed = follower.follow(&db).await;
+            let outcome = follower.follow(&db).await;
             if disk.crashed() {
                 return Ok(());
             }
-            followed?;
+            outcome?;
         }
     }
     Ok(())

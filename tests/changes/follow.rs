@@ -56,8 +56,8 @@ async fn changes_replayed_into_a_fresh_engine_give_an_identical_one_at_ten_times
     let writers: Vec<_> =
         (0..3).map(|seed| tokio::spawn(write(db.clone(), seed, Arc::clone(&stop)))).collect();
 
-    let follower = builder().shards(2).in_memory().await.unwrap();
-    let copy = follower.handle();
+    let fresh = builder().shards(2).in_memory().await.unwrap();
+    let copy = fresh.handle();
     let mut changes = db.changes(Timestamp::ZERO);
     // Each moment is looked at after this many more commits, and compared once the copy has reached it.
     let mut moments: BTreeMap<Timestamp, Content> = BTreeMap::new();

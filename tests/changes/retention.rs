@@ -77,7 +77,9 @@ async fn retained_bytes_keep_the_log_through_checkpoints_and_reopening() {
     let sets = read(&engine.handle(), Timestamp::ZERO, Timestamp(750)).await.unwrap();
     assert_eq!(sets.len(), 750, "over four incarnations");
     let mut content = crate::Content::new();
-    sets.into_iter().for_each(|set| apply(&mut content, set));
+    for set in sets {
+        apply(&mut content, set);
+    }
     assert_eq!(content, snapshot(&engine.handle()).1);
     within(engine.close()).await.unwrap();
 

@@ -223,16 +223,13 @@ fn run_all(mode: Mode) {
         run(mode, seed.parse().expect("ANABRANCH_SEED is a number")).unwrap();
         return;
     }
-    let mut in_between = 0;
+    let mut in_between = 0_u64;
     let seeds = effort(40, 2_000);
     for seed in 1..=seeds {
-        in_between += run(mode, seed).unwrap_or_else(|violation| panic!("{violation}"));
+        in_between += u64::from(run(mode, seed).unwrap_or_else(|violation| panic!("{violation}")));
     }
     println!("{seeds} seeds, {in_between} times the source went on in between");
-    assert!(
-        in_between > seeds as u32 / 2,
-        "the crashes come too early or too late to test anything: {in_between}"
-    );
+    assert!(in_between > seeds / 2, "the crashes come too early or too late to test anything: {in_between}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Stream for Rows {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(u64, u64)>> {
         self.0 += 1;
-        if self.0 % 7 == 0 {
+        if self.0.is_multiple_of(7) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -88,7 +88,7 @@ impl ChangeReader {
             if !commits.is_empty() || self.next > durable {
                 return Ok(commits);
             }
-            let Some((ring, cursor)) = self.to_read(wal.rings()) else {
+            let Some((ring, cursor)) = self.next_cursor(wal.rings()) else {
                 return Err(self.nothing_left(wal, durable).await);
             };
             match cursor.step(ring, &*disk).await? {
@@ -119,7 +119,7 @@ impl ChangeReader {
     }
 
     /// The log to read on in: one that is known to hold a part of the next commit, or the one that is behind.
-    fn to_read<'w>(&mut self, rings: &'w [Arc<Ring>]) -> Option<(&'w Arc<Ring>, &mut Cursor)> {
+    fn next_cursor<'w>(&mut self, rings: &'w [Arc<Ring>]) -> Option<(&'w Arc<Ring>, &mut Cursor)> {
         let parts = self.parts.get(&self.next);
         let wanted = parts.and_then(|parts| Some(&parts.first()?.1.participants));
         let missing = |log: LogId| {

@@ -88,7 +88,7 @@ fn join(fields: &Fields, columns: &[String]) -> Result<String, String> {
         }
         match fields.get(column) {
             Some(Value::String(text)) if !text.is_empty() => {
-                joined.push_str(&text.replace('%', "%25").replace('/', "%2F"))
+                joined.push_str(&text.replace('%', "%25").replace('/', "%2F"));
             }
             Some(value @ (Value::Number(_) | Value::Bool(_))) => joined.push_str(&value.to_string()),
             _ => return Err(format!("nothing in column {column:?}")),
