@@ -45,18 +45,7 @@ impl<K: Key, V: Value, P: Partition<K>> Driver<K, V, P> {
         let mut state = shared.lock();
         state.begin_what_stands_before_the_failure();
         state.ripe_offsets();
-        let mut taken = Vec::new();
-        while let Some(begun) = state.begun.pop_front() {
-            if matches!(begun, Begun::Exact { .. }) {
-                // One is applied after the other: they may change the same keys.
-                if state.applying_exact {
-                    state.begun.push_front(begun);
-                    break;
-                }
-                state.applying_exact = true;
-            }
-            taken.push(begun);
-        }
+        let taken = state.take_begun();
         if state.has_failed_and_settled() {
             state.wake_producers();
         }
@@ -80,7 +69,7 @@ impl<K: Key, V: Value, P: Partition<K>> Driver<K, V, P> {
             Begun::Exact { first, rows, offsets, bytes } => {
                 Box::pin(exact(handle, shared, first, rows, offsets, bytes))
             }
-            Begun::Offset { row, offset } => Box::pin(lone_offset(handle, row, offset)),
+            Begun::Offset { row, offset } => Box::pin(lone_offset(handle, shared, row, offset)),
         }
     }
 
@@ -141,13 +130,6 @@ impl<K: Key, V: Value, P> Drop for Driver<K, V, P> {
     }
 }
 
-/// Nothing of the batch failed: offsets behind it may go ahead.
-fn applied<K: Key, V: Value>(shared: &Shared<K, V>, first: u64) {
-    let mut state = shared.lock();
-    state.unapplied.remove(&first);
-    state.wake_driver();
-}
-
 async fn blind<K: Key, V: Value, P: Partition<K>>(
     handle: Handle<K, V, P>,
     shared: Shared<K, V>,
@@ -164,11 +146,9 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     }
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit(BTreeMap::from([(at, part)]), None).await;
+    shared.lock().applied(at, first, submitted.is_ok());
     let outcome = match submitted {
-        Ok(timestamp) => {
-            applied(&shared, first);
-            handle.inner().acknowledged(handle.level(), timestamp).await
-        }
+        Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,
         Err(Failed::Error(error)) => Err(error),
         Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
     };
@@ -188,17 +168,21 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     let numbers: Vec<u64> = rows.iter().map(|(number, ..)| *number).collect();
     let first = numbers[0];
     let failed = |error| Done { first, rows: 0, bytes: 0, is_offset: false, failed: Some((first, error)) };
-    if let Err(error) = handle.inner().check_writable() {
-        return failed(error);
-    }
-    let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
-    let Ok(Batched { timestamp, failed: failed_row }) = handle.inner().shards[at].batch(rows).await else {
-        let fault = handle.inner().health().fault().cloned().unwrap_or(Fault::Closed);
-        return failed(Error::in_flight(fault));
+    let batched = match handle.inner().check_writable() {
+        Ok(()) => {
+            let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
+            let fault = || handle.inner().health().fault().cloned().unwrap_or(Fault::Closed);
+            let batched = handle.inner().shards[at].batch(rows).await;
+            batched.map_err(|_| Error::in_flight(fault()))
+        }
+        Err(error) => Err(error),
     };
-    if failed_row.is_none() {
-        applied(&shared, first);
-    }
+    let is_whole = batched.as_ref().is_ok_and(|batched| batched.failed.is_none());
+    shared.lock().applied(at, first, is_whole);
+    let Batched { timestamp, failed: failed_row } = match batched {
+        Ok(batched) => batched,
+        Err(error) => return failed(error),
+    };
     if let Err(error) =
         handle.inner().acknowledged(handle.level(), timestamp.unwrap_or(Timestamp::ZERO)).await
     {
@@ -213,23 +197,29 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     Done { first, rows: count as u64, bytes, is_offset: false, failed }
 }
 
-/// Offsets are under the name of the source; its newest over all shards counts, so any shard will do. It is always
-/// the same, for its commits to keep their order.
+/// Offsets are under the name of the source; its newest over all shards counts, so any shard will do.
 async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
     handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
     row: u64,
     offset: SourceOffset,
 ) -> Done {
     let inner = handle.inner();
-    let shard =
+    let hash =
         offset.source.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     let mut part = Part::new(Validation::Blind);
     if inner.durable {
         part.encoded.put_offset(&offset.source, offset.offset);
     }
     part.offsets.push(offset);
-    let parts = BTreeMap::from([(shard % inner.shards.len(), part)]);
-    let outcome = match inner.submit(parts, None).await {
+    let parts = BTreeMap::from([(hash % inner.shards.len(), part)]);
+    let submitted = inner.submit(parts, None).await;
+    {
+        let mut state = shared.lock();
+        state.applying_offset = false;
+        state.wake_driver();
+    }
+    let outcome = match submitted {
         Ok(timestamp) => inner.acknowledged(handle.level(), timestamp).await,
         Err(Failed::Error(error)) => Err(error),
         Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
@@ -246,14 +236,7 @@ async fn exact<K: Key, V: Value, P: Partition<K>>(
     bytes: usize,
 ) -> Done {
     let submitted = submit_exact(&handle, &mut rows, &offsets).await;
-    {
-        let mut state = shared.lock();
-        state.applying_exact = false;
-        if submitted.is_ok() {
-            state.unapplied.remove(&first);
-        }
-        state.wake_driver();
-    }
+    shared.lock().applied(0, first, submitted.is_ok());
     let is_offset = rows.is_empty();
     let outcome = match submitted {
         Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,

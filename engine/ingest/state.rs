@@ -74,7 +74,10 @@ pub(super) struct State<K, V> {
     /// Offsets stated and not begun, each with the row behind it; and the rows of those that are under way.
     marks: VecDeque<(u64, SourceOffset)>,
     offsets_under_way: BTreeMap<u64, usize>,
-    pub(super) applying_exact: bool,
+    /// Where a batch is handed over and not applied yet, by shard: the next one waits for that, as nothing else is
+    /// sure to keep their order. In exact mode one for all, since two of them may change the same keys.
+    applying: Vec<bool>,
+    pub(super) applying_offset: bool,
     next_row: u64,
     failure: Option<IngestError>,
     pub(super) report: IngestReport,
@@ -96,7 +99,8 @@ impl<K: Key, V: Value> State<K, V> {
             unacknowledged: BTreeSet::new(),
             marks: VecDeque::new(),
             offsets_under_way: BTreeMap::new(),
-            applying_exact: false,
+            applying: vec![false; gatherings],
+            applying_offset: false,
             next_row: 0,
             failure: None,
             report: IngestReport::default(),
@@ -239,8 +243,40 @@ impl<K: Key, V: Value> State<K, V> {
         self.gathering.iter().any(waits)
     }
 
+    /// What may be handed over now.
+    pub(super) fn take_begun(&mut self) -> Vec<Begun<K, V>> {
+        let mut taken = Vec::new();
+        for begun in std::mem::take(&mut self.begun) {
+            let applying = match &begun {
+                Begun::Blind { shard, .. } | Begun::Mixed { shard, .. } => &mut self.applying[*shard],
+                Begun::Exact { .. } => &mut self.applying[0],
+                Begun::Offset { .. } => &mut self.applying_offset,
+            };
+            if std::mem::replace(applying, true) {
+                self.begun.push_back(begun);
+            } else {
+                taken.push(begun);
+            }
+        }
+        taken
+    }
+
+    /// A batch of this shard was applied, or came to nothing: the next one may go. If nothing of it failed, so may the
+    /// offsets behind it.
+    pub(super) fn applied(&mut self, shard: usize, first: u64, is_whole: bool) {
+        self.applying[shard] = false;
+        if is_whole {
+            self.unapplied.remove(&first);
+        }
+        self.wake_driver();
+    }
+
     /// The offsets before which every row is applied, the newest of each source.
     pub(super) fn ripe_offsets(&mut self) {
+        if self.applying_offset || self.marks.is_empty() {
+            // The newest of those that ripen meanwhile will do.
+            return;
+        }
         let first = |gathering: &Gathering<K, V>| gathering.rows.first().map(|(first, ..)| *first);
         let gathering = self.gathering.iter().filter_map(first).min();
         let low = self.unapplied.first().copied().into_iter().chain(gathering).min().unwrap_or(u64::MAX);
@@ -259,6 +295,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn begin_what_stands_before_the_failure(&mut self) {
         let Some(failed) = self.failure.as_ref().map(|failure| failure.row) else { return };
         self.marks.retain(|(row, _)| *row <= failed);
+        self.drop_begun_from(failed);
         if self.options.exact {
             return self.end_exact(failed);
         }
@@ -277,20 +314,37 @@ impl<K: Key, V: Value> State<K, V> {
         }
     }
 
-    /// Rows and offsets are one: nothing at or behind the failed row goes in.
-    fn end_exact(&mut self, failed: u64) {
+    /// What was not handed over yet and stands at or behind the failed row.
+    fn drop_begun_from(&mut self, failed: u64) {
         for begun in std::mem::take(&mut self.begun) {
-            match begun {
-                Begun::Exact { first, rows, .. } if first >= failed => {
-                    self.unapplied.remove(&first);
-                    self.unacknowledged.remove(&first);
-                    if rows.is_empty() {
-                        self.offsets_under_way.remove(&first);
-                    }
-                }
-                begun => self.begun.push_back(begun),
+            let (first, is_offset) = match &begun {
+                Begun::Blind { first, .. } => (*first, false),
+                Begun::Mixed { rows, .. } => (rows[0].0, false),
+                Begun::Exact { first, rows, .. } => (*first, rows.is_empty()),
+                Begun::Offset { row, .. } => (*row, true),
+            };
+            if first < failed || (is_offset && first == failed && !self.options.exact) {
+                self.begun.push_back(begun);
+            } else if is_offset {
+                self.offset_ended(first);
+            } else {
+                self.unapplied.remove(&first);
+                self.unacknowledged.remove(&first);
             }
         }
+    }
+
+    fn offset_ended(&mut self, row: u64) {
+        if let Some(count) = self.offsets_under_way.get_mut(&row) {
+            *count -= 1;
+            if *count == 0 {
+                self.offsets_under_way.remove(&row);
+            }
+        }
+    }
+
+    /// Rows and offsets are one: nothing at or behind the failed row goes in.
+    fn end_exact(&mut self, failed: u64) {
         if self.gathering[0].rows.first().is_some_and(|(first, ..)| *first < failed) {
             self.begin_exact();
         }
@@ -305,12 +359,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn done(&mut self, done: Done) {
         let Done { first, rows, bytes, is_offset, failed } = done;
         if is_offset {
-            if let Some(count) = self.offsets_under_way.get_mut(&first) {
-                *count -= 1;
-                if *count == 0 {
-                    self.offsets_under_way.remove(&first);
-                }
-            }
+            self.offset_ended(first);
             self.report.offsets += u64::from(failed.is_none());
         } else {
             self.unacknowledged.remove(&first);
