@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anabranch_shard::{HASH_NAME, HashPartition, Key, Partition, Value};
 use anabranch_wal::{
-    Disk, Env, LOGS_MAX, RealDisk, RingLimits, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SystemEnv, WalError,
-    WalOptions,
+    Disk, Env, LOGS_MAX, RealDisk, Retention, RingLimits, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SystemEnv,
+    WalError, WalOptions,
 };
 
 use crate::{Durability, Engine, Error};
@@ -67,7 +67,7 @@ impl<K, V> EngineBuilder<K, V> {
             shards: None,
             isolation: Isolation::default(),
             durability: None,
-            limits: RingLimits { segment_bytes: 8 << 20, segments_max: 128 },
+            limits: RingLimits { segment_bytes: 8 << 20, segments_max: 128, retention: Retention::default() },
             checkpoint_logged_min: 64 << 20,
             checkpoint_interval: None,
             vacuum: Vacuum::default(),
@@ -108,6 +108,21 @@ impl<K, V, P> EngineBuilder<K, V, P> {
     /// for a checkpoint.
     pub fn segments_max(mut self, segments: usize) -> Self {
         self.limits.segments_max = segments;
+        self
+    }
+
+    /// Keeps so many bytes of each shard's log although a checkpoint covers them, for [`crate::Handle::changes`]; by
+    /// default nothing. Whole segments are kept, and never more than a quarter of the ring
+    /// ([`EngineBuilder::segments_max`]). What is kept is read when the directory is opened again.
+    pub fn retain_log_bytes(mut self, bytes: u64) -> Self {
+        self.limits.retention.bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps segments of the log that were written within so long although a checkpoint covers them. As
+    /// [`EngineBuilder::retain_log_bytes`]; with both, both limits count.
+    pub fn retain_log_for(mut self, age: Duration) -> Self {
+        self.limits.retention.age = Some(age);
         self
     }
 
@@ -194,7 +209,7 @@ impl<K, V, P> EngineBuilder<K, V, P> {
     }
 
     fn ring_limits(&self) -> Result<RingLimits, Error> {
-        let RingLimits { segment_bytes, segments_max } = self.limits;
+        let RingLimits { segment_bytes, segments_max, retention } = self.limits;
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) {
             return Err(Error::config(format!(
                 "a segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, not {segment_bytes}"
@@ -206,7 +221,7 @@ impl<K, V, P> EngineBuilder<K, V, P> {
                  {segments_max}"
             )));
         }
-        Ok(RingLimits { segment_bytes: segment_bytes.next_multiple_of(4096), segments_max })
+        Ok(RingLimits { segment_bytes: segment_bytes.next_multiple_of(4096), segments_max, retention })
     }
 }
 

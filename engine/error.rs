@@ -92,6 +92,17 @@ pub enum Error {
     /// anew.
     #[error("the snapshot is too old; begin a new transaction")]
     SnapshotTooOld,
+    /// The log no longer holds the changes after a commit. Begin with a snapshot and the changes after that, or
+    /// retain more of the log ([`crate::EngineBuilder::retain_log_bytes`]).
+    #[error(
+        "the log no longer holds the changes after commit {after}, only those after {oldest}; begin with a snapshot"
+    )]
+    ChangesGone {
+        /// The commit that was asked for, or reached.
+        after: Timestamp,
+        /// The log holds everything after this one.
+        oldest: Timestamp,
+    },
     /// A setting, or the way of calling, can't work.
     #[error("{0}")]
     Config(String),

@@ -1,7 +1,6 @@
 //! The handle: what a user's tasks hold.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::ops::{AsyncFnMut, RangeBounds};
 use std::sync::Arc;
@@ -13,11 +12,10 @@ use anabranch_wal::Timestamp;
 
 use crate::ingest::{Ingest, IngestOptions};
 use crate::inner::{Failed, Inner};
-use crate::parts::{Parts, part_of};
 use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream};
 use crate::transaction::encode;
-use crate::{Commit, Durability, Error, Snapshot, Transaction};
+use crate::{Durability, Error, Snapshot, Transaction};
 
 /// A way into the engine. Cheap to clone, works from any thread and any executor, and outlives the engine:
 /// its calls then return [`Error::Closed`].
@@ -175,29 +173,6 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         self.inner.acknowledged(self.level, timestamp).await
     }
 
-    /// Sets and removes keys as one commit, without reading anything. Of several writes of a key the last
-    /// counts.
-    async fn submit_blind(
-        &self,
-        writes: impl IntoIterator<Item = (K, Option<V>)>,
-    ) -> Result<Timestamp, Error> {
-        let mut parts = Parts::new();
-        for (key, value) in BTreeMap::from_iter(writes) {
-            let shard = self.inner.router.shard(&key);
-            let part = part_of(&mut parts, shard, Validation::Blind);
-            if self.inner.durable {
-                encode(part, &key, value.as_ref())?;
-            }
-            part.writes.push(key);
-            part.values.push(value.map(Arc::new));
-        }
-        match self.inner.submit(parts, None).await {
-            Ok(timestamp) => Ok(timestamp),
-            Err(Failed::Error(error)) => Err(error),
-            Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
-        }
-    }
-
     /// Removes a key, waits for the acknowledgement, and returns the value it had. Never a conflict.
     ///
     /// # Errors
@@ -345,7 +320,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     }
 
     /// A sink for many writes: gathers them per shard, keeps a bounded number of batches in flight, and slows
-    /// its producer when the engine is behind.
+    /// its producers when the engine is behind. With [`Ingest::offset`], a source can go on after any crash where
+    /// it was.
     pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
         Ingest::new(self.clone(), options)
     }
@@ -354,9 +330,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         &self.inner
     }
 
-    pub(crate) async fn commit_blind(&self, writes: Vec<(K, Option<V>)>) -> Result<Commit, Error> {
-        let timestamp = self.submit_blind(writes).await?;
-        self.inner.acknowledged(self.level, timestamp).await?;
-        Ok(Commit::at(timestamp))
+    /// What commits wait for.
+    pub(crate) const fn level(&self) -> Level {
+        self.level
     }
 }

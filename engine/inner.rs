@@ -1,13 +1,13 @@
 //! What handles share: the way to the shards, and the way a commit goes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
     Gone, Inline, Key, Level, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
 };
-use anabranch_wal::{Env, Fault, Health, Timestamp};
+use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 
 use crate::parts::Parts;
 use crate::retry::RetryGates;
@@ -24,6 +24,8 @@ pub(crate) struct Inner<K: Key, V: Value, P> {
     pub(crate) isolation: Isolation,
     /// Whether there is a log, so that writes must be encoded.
     pub(crate) durable: bool,
+    /// The log, for readers of changes, for as long as it is open.
+    pub(crate) wal: Option<Weak<Wal>>,
     pub(crate) retries_max: u32,
     pub(crate) gates: RetryGates,
     pub(crate) runtime: tokio::runtime::Handle,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_shard::{Key, Level, ShardMap, Value, encode};
-use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, Timestamp, Wal};
+use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, SourceOffset, Timestamp, Wal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -282,6 +282,12 @@ pub(crate) async fn write_entries<K: Key, V: Value>(
     map: &ShardMap<K, V>,
     timestamp: Timestamp,
 ) -> Result<(), Error> {
+    for (written, SourceOffset { source, offset }) in map.offsets().at(timestamp) {
+        writer.push_offset(written, &source, offset);
+        if writer.block_is_full() {
+            writer.write_block().await?;
+        }
+    }
     let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
     while let Some(bounds) = unread.take() {
         let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, timestamp);

@@ -189,6 +189,7 @@
 //! `ARCHITECTURE.md` in the repository gives the reasons, for and against.
 
 mod builder;
+mod changes;
 mod claim;
 mod durability;
 mod engine;
@@ -213,11 +214,12 @@ pub use anabranch_wal::{
     WalError, WalStats,
 };
 pub use builder::{EngineBuilder, Isolation, Vacuum};
+pub use changes::{Change, ChangeSet, Changes};
 pub use durability::{Durability, Flush};
 pub use engine::Engine;
 pub use error::Error;
 pub use handle::Handle;
-pub use ingest::{Ingest, IngestOptions, IngestReport};
+pub use ingest::{Ingest, IngestError, IngestOptions, IngestReport};
 pub use report::{BackupReport, RecoveryReport, ShardStats, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;

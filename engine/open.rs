@@ -130,6 +130,7 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         env: builder.env,
         isolation: builder.isolation,
         durable: log.is_some(),
+        wal: log.as_ref().map(|(wal, _)| Arc::downgrade(wal)),
         retries_max: builder.retries_max,
         gates: RetryGates::new(),
         runtime: runtime.clone(),
@@ -197,7 +198,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
             while let Some(entries) = reader.next_block().await? {
                 self.loaded.entries.fetch_add(entries.len() as u64, Ordering::Relaxed);
                 for (timestamp, write) in entries {
-                    self.put(timestamp, &write)?;
+                    self.put(&checkpoint.path, timestamp, &write)?;
                 }
                 tokio::task::yield_now().await;
             }
@@ -208,7 +209,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
                 let write =
                     write.map_err(|malformed| malformed_error(&log.file, record.timestamp, &malformed))?;
                 self.loaded.writes.fetch_add(1, Ordering::Relaxed);
-                self.put(record.timestamp, &write)?;
+                self.put(&log.file, record.timestamp, &write)?;
             }
             if count % RECORDS_PER_YIELD == 0 {
                 tokio::task::yield_now().await;
@@ -217,11 +218,19 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         Ok(())
     }
 
-    fn put(&self, timestamp: Timestamp, write: &Write) -> Result<(), Error> {
-        if write.keyspace != 0 || write.expires_unix_millis.is_some() || write.metadata.is_some() {
+    fn put(&self, file: &Path, timestamp: Timestamp, write: &Write) -> Result<(), Error> {
+        if !write.is_plain() {
             return Err(Error::Unrecognized(WalError::Unsupported(format!(
                 "commit {timestamp} uses a keyspace, an expiry or metadata"
             ))));
+        }
+        if let Some(offset) =
+            write.as_offset().map_err(|malformed| malformed_error(file, timestamp, &malformed))?
+        {
+            // Any shard will do, as the newest over all of them counts; one that is there.
+            let map = &self.maps[self.index.min(self.maps.len() - 1)];
+            map.offsets().set(timestamp, offset, timestamp);
+            return Ok(());
         }
         let key: K = decode_key(&write.key)?;
         let value = match &write.value {

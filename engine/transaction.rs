@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anabranch_shard::{
     Bounds, HashPartition, Key, Level, Part, Partition, Reached, Reader, Validation, Value, encode_write,
 };
-use anabranch_wal::Timestamp;
+use anabranch_wal::{SourceOffset, Timestamp};
 
 use crate::inner::{Failed, Inner};
 use crate::parts::{Parts, part_of};
@@ -30,6 +30,7 @@ pub struct Transaction<K: Key, V: Value, P = HashPartition> {
     reader: Arc<Reader>,
     reads: ReadSet<K>,
     writes: WriteSet<K, V>,
+    offsets: Vec<SourceOffset>,
 }
 
 /// A commit that has been acknowledged.
@@ -77,7 +78,8 @@ impl Ticket {
 impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     pub(crate) fn begin(inner: Arc<Inner<K, V, P>>, level: Level) -> Self {
         let reader = Arc::new(inner.readers.register(inner.transaction_level()));
-        Self { inner, level, reader, reads: ReadSet::new(), writes: WriteSet::new() }
+        let (reads, writes) = (ReadSet::new(), WriteSet::new());
+        Self { inner, level, reader, reads, writes, offsets: Vec::new() }
     }
 
     /// The commit that the transaction reads at: it sees that one and all before it.
@@ -135,6 +137,15 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         Q: ToOwned<Owned = K> + ?Sized,
     {
         self.writes.set(key.to_owned(), None);
+    }
+
+    pub(crate) fn set(&mut self, key: K, value: Option<Arc<V>>) {
+        self.writes.set(key, value);
+    }
+
+    /// How far sources are in with this transaction.
+    pub(crate) fn set_offsets(&mut self, offsets: Vec<SourceOffset>) {
+        self.offsets = offsets;
     }
 
     /// Reads a key, sets it to what the closure makes of it (`None` removes), and returns that.
@@ -248,13 +259,16 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
 
     /// One try, on the way that its reruns have prepared. Returns the timestamp whose durability confirms it.
     pub(crate) async fn try_commit(self, retry: Option<&mut Retry<K>>) -> Result<Timestamp, Failed> {
-        let Self { inner, reader, reads, writes, .. } = self;
+        let Self { inner, reader, reads, writes, offsets, .. } = self;
         inner.closed.check().map_err(Failed::Error)?;
         let read_at = reader.timestamp();
-        if writes.is_empty() {
+        if writes.is_empty() && offsets.is_empty() {
             return Ok(read_at);
         }
-        let parts = split(&inner, read_at, reads, writes).map_err(Failed::Error)?;
+        let mut parts = split(&inner, read_at, reads, writes).map_err(Failed::Error)?;
+        if !offsets.is_empty() {
+            add_offsets(&inner, &mut parts, offsets);
+        }
         match retry.and_then(|retry| retry.claimed_for(&parts)) {
             Some(claimed) => inner.submit_claimed(claimed, parts, reader).await,
             None => inner.submit(parts, Some(reader)).await,
@@ -305,6 +319,21 @@ fn split<K: Key, V: Value, P: Partition<K>>(
         }
     }
     Ok(parts)
+}
+
+/// Offsets go where something is written anyway: the newest over all shards counts.
+fn add_offsets<K: Key, V: Value, P>(
+    inner: &Inner<K, V, P>,
+    parts: &mut Parts<K, V>,
+    offsets: Vec<SourceOffset>,
+) {
+    let written = parts.iter().find(|(_, part)| !part.is_read_only()).map(|(shard, _)| *shard);
+    let shard = written.or_else(|| parts.first().map(|(shard, _)| *shard)).unwrap_or(0);
+    let part = part_of(parts, shard, Validation::Blind);
+    for SourceOffset { source, offset } in offsets.iter().filter(|_| inner.durable) {
+        part.encoded.put_offset(source, *offset);
+    }
+    part.offsets = offsets;
 }
 
 /// Appends a write to a part's record. Never a conflict, so the error is one for the caller.

@@ -75,9 +75,10 @@ pub(crate) async fn put(db: &Db, sink: &mut Ingest<String, Value>, chunk: Chunk)
         route.add(Route { flights: 1, delay_total: row.delay.into(), delay_worst: row.delay });
         let key = flight_key(&row);
         let Row { destination, delay, distance, .. } = row;
-        sink.send(key, Value::Flight { destination, delay, distance }).await?;
+        let sent = sink.send(key, Value::Flight { destination, delay, distance }).await;
+        sent.map_err(anabranch::Error::from)?;
     }
-    sink.flush().await?;
+    sink.flush().await.map_err(anabranch::Error::from)?;
 
     db.transaction(|txn| {
         for (key, counted) in &counts {

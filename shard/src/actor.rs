@@ -14,7 +14,7 @@ use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 use tokio::sync::Notify;
 
-use crate::messages::{Barrier, Commit, Round, Sweep, Update};
+use crate::messages::{Barrier, Batch, Commit, Round, Sweep, Update};
 use crate::turn::{Pending, Turn};
 use crate::{Key, Value};
 
@@ -98,6 +98,7 @@ macro_rules! handle {
 
 handle!(Commit<K, V> => commit);
 handle!(Update<K, V> => update);
+handle!(Batch<K, V> => batch);
 handle!(Round<K, V> => round);
 handle!(Sweep => sweep);
 handle!(Barrier => barrier);

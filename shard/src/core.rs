@@ -6,6 +6,8 @@
 //! with; be validated; take a timestamp; be applied and appended. A part of a transaction of several shards
 //! stops, pinned, before the timestamp, until the decision comes.
 
+mod batch;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +19,7 @@ use crate::chain::Version;
 use crate::codec::encode_write;
 use crate::map::{ShardMap, Swept};
 use crate::messages::{
-    Barrier, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
+    Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
 use crate::outbox::Outbox;
 use crate::part::{Part, Participants};
@@ -75,6 +77,7 @@ enum Job<K, V> {
     Commit(Commit<K, V>),
     Update(Update<K, V>, u64),
     Prepare(Prepare<K, V>),
+    Batch(Batch<K, V>, u64),
 }
 
 /// A job with its reservation.
@@ -238,6 +241,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         participants: &[LogId],
         reservation: u64,
     ) -> AppliedPart {
+        for offset in part.offsets {
+            self.map.offsets().set(timestamp, offset, self.readers.horizon());
+        }
         for (key, value) in part.writes.into_iter().zip(part.values) {
             self.store(timestamp, key, value);
         }
@@ -354,7 +360,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match job {
             Job::Commit(commit) => validate(&self.map, &commit.part, self.reclaimed),
             Job::Prepare(prepare) => validate(&self.map, &prepare.part, self.reclaimed),
-            Job::Update(..) => Ok(()),
+            Job::Update(..) | Job::Batch(..) => Ok(()),
         }
     }
 
@@ -372,6 +378,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             Job::Commit(commit) => self.outbox.commit(commit.reply, Err(reject)),
             Job::Update(update, _) => self.outbox.update(update.reply, Err(reject)),
             Job::Prepare(prepare) => self.outbox.vote(&prepare.votes, prepare.transaction, Err(reject)),
+            Job::Batch(batch, _) => {
+                self.outbox.batch(batch.reply, Batched { timestamp: None, failed: Some((0, reject)) });
+            }
         }
     }
 
@@ -397,6 +406,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 drop((reader, permit));
             }
             Job::Update(update, _) => self.run_update(update, reservation),
+            Job::Batch(batch, _) => self.run_batch(batch, reservation),
             Job::Prepare(_) => unreachable!("a part waits for its decision"),
         }
     }
@@ -621,6 +631,7 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => look(&commit.part.footprint()),
             Self::Prepare(prepare) => look(&prepare.part.footprint()),
+            Self::Batch(batch, _) => look(&batch.footprint()),
             Self::Update(update, _) => look(&Footprint::of_write(&update.key)),
         }
     }
@@ -629,7 +640,9 @@ impl<K: Clone + Ord, V> Job<K, V> {
         match self {
             Self::Commit(commit) => Log::reservation_bytes(&commit.part.encoded, 1),
             Self::Prepare(prepare) if prepare.part.is_read_only() => 0,
-            Self::Prepare(Prepare { claims: Some(bytes), .. }) | Self::Update(_, bytes) => *bytes,
+            Self::Prepare(Prepare { claims: Some(bytes), .. })
+            | Self::Update(_, bytes)
+            | Self::Batch(_, bytes) => *bytes,
             Self::Prepare(prepare) => {
                 Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
             }

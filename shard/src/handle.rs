@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, ShardCore};
 use crate::map::{ShardMap, Swept};
-use crate::messages::{Barrier, Change, Changed, Commit, Round, Sweep, Update, Updated};
+use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, Row, Sweep, Update, Updated};
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
@@ -147,6 +147,21 @@ impl<K: Key, V: Value> Shard<K, V> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();
         self.tell_in_order(Update { key, change, reply, permit }).await?;
+        outcome.await.map_err(|_| Gone)
+    }
+
+    /// Commits rows of this shard together. As for [`Shard::commit`].
+    pub async fn batch(&self, rows: Vec<(K, Row<V>)>) -> Result<Batched, Gone> {
+        let permit = self.permit().await?;
+        let (reply, outcome) = oneshot::channel();
+        let batch = Batch { rows, keys: Vec::new(), failed: None, reply, permit };
+        let lent = match self.turn() {
+            Some(turn) => turn.lend(batch, ShardCore::batch),
+            None => Err(batch),
+        };
+        if let Err(batch) = lent {
+            self.tell_in_order(batch).await?;
+        }
         outcome.await.map_err(|_| Gone)
     }
 

@@ -23,6 +23,7 @@ mod inline;
 mod key;
 mod map;
 mod messages;
+mod offsets;
 mod outbox;
 mod part;
 mod pins;
@@ -42,14 +43,15 @@ pub use inline::{Inline, commit_inline};
 pub use key::{Key, Value};
 pub use map::{Page, ShardMap, Swept};
 pub use messages::{
-    Barrier, Change, Changed, Commit, Decision, Fill, Prepare, Round, Sweep, TransactionId, Update, Updated,
-    Vote,
+    Barrier, Batch, Batched, Change, Changed, Commit, Decision, Fill, Prepare, Round, Row, Sweep,
+    TransactionId, Update, Updated, Vote,
 };
+pub use offsets::Offsets;
 pub use outbox::Outbox;
 pub use part::{Part, Participants, Validation};
 pub use pins::{Bounds, holds_a_key};
 pub use readers::{Reader, Readers};
-pub use reject::Reject;
+pub use reject::{Reject, panic_message};
 pub use router::{HASH_NAME, HashPartition, Partition, Router};
 pub use sequencer::{AppliedPart, Level, Sequencer};
 pub use watermark::{Reached, Watermark};

@@ -13,6 +13,7 @@ use foldhash::quality::FixedState;
 
 use crate::chain::{Chain, Version};
 use crate::index::OrderedIndex;
+use crate::offsets::Offsets;
 use crate::pins::Bounds;
 use crate::{Key, Value};
 
@@ -29,6 +30,7 @@ pub struct Page<K, V> {
 pub struct ShardMap<K, V> {
     entries: DashMap<K, Chain<V>, FixedState>,
     index: OrderedIndex<K>,
+    offsets: Offsets,
     /// Versions over all keys.
     versions: AtomicU64,
 }
@@ -50,6 +52,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             // Not the router's hash: within one shard, the bits that chose the shard are all the same.
             entries: DashMap::with_hasher(FixedState::with_seed(seed.rotate_left(32))),
             index: OrderedIndex::new(),
+            offsets: Offsets::default(),
             versions: AtomicU64::new(0),
         }
     }
@@ -63,6 +66,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     {
         let chain = self.entries.get(key)?;
         chain.at(read_at())?.value.clone()
+    }
+
+    /// How far sources have been taken in, by commits of this shard.
+    pub const fn offsets(&self) -> &Offsets {
+        &self.offsets
     }
 
     /// The newest value of `key` and the commit that wrote or removed it. For the shard's writer.

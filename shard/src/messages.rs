@@ -65,6 +65,39 @@ pub struct Updated<V> {
     pub new: Option<Arc<V>>,
 }
 
+/// One row of a [`Batch`].
+pub enum Row<V> {
+    /// Write this value.
+    Put(Arc<V>),
+    /// Remove the entry.
+    Remove,
+    /// Change the entry.
+    Change(Change<V>),
+}
+
+/// Rows of this shard, to be committed together, in their order. Never a conflict.
+pub struct Batch<K, V> {
+    /// The rows. A key may come several times.
+    pub(crate) rows: Vec<(K, Row<V>)>,
+    /// Their keys.
+    pub(crate) keys: Vec<K>,
+    /// The row that failed, with those behind it left out.
+    pub(crate) failed: Option<(usize, Reject)>,
+    /// Gets the outcome.
+    pub(crate) reply: oneshot::Sender<Batched>,
+    /// The caller's place among the commits in flight (A2).
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What became of a [`Batch`].
+#[derive(Debug)]
+pub struct Batched {
+    /// The commit of the rows that are in, if there are any and they change something.
+    pub timestamp: Option<Timestamp>,
+    /// The first row that is not in, and why. Those behind it are not in either.
+    pub failed: Option<(usize, Reject)>,
+}
+
 /// First phase: validate, pin, and vote.
 pub struct Prepare<K, V> {
     /// The transaction.

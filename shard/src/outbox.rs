@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::chain::Version;
 use crate::map::Swept;
-use crate::messages::{TransactionId, Updated, Vote};
+use crate::messages::{Batched, TransactionId, Updated, Vote};
 use crate::reject::Reject;
 use crate::sequencer::{AppliedPart, Sequencer};
 
@@ -23,6 +23,7 @@ pub struct Outbox<V> {
     votes: Vec<(UnboundedSender<Vote>, Vote)>,
     commits: Vec<Reply<Timestamp>>,
     updates: Vec<Reply<Updated<V>>>,
+    batches: Vec<(oneshot::Sender<Batched>, Batched)>,
     swept: Vec<(oneshot::Sender<Swept>, Swept)>,
     barriers: Vec<oneshot::Sender<()>>,
     /// Values that nobody can ask for; dropping them runs a user's code.
@@ -36,6 +37,7 @@ impl<V> Default for Outbox<V> {
             votes: Vec::new(),
             commits: Vec::new(),
             updates: Vec::new(),
+            batches: Vec::new(),
             swept: Vec::new(),
             barriers: Vec::new(),
             garbage: Vec::new(),
@@ -73,6 +75,10 @@ impl<V> Outbox<V> {
         self.updates.push((reply, outcome));
     }
 
+    pub(crate) fn batch(&mut self, reply: oneshot::Sender<Batched>, outcome: Batched) {
+        self.batches.push((reply, outcome));
+    }
+
     pub(crate) fn swept(&mut self, reply: oneshot::Sender<Swept>, swept: Swept) {
         self.swept.push((reply, swept));
     }
@@ -101,6 +107,9 @@ impl<V> Outbox<V> {
             let _ = reply.send(outcome);
         }
         for (reply, outcome) in self.updates {
+            let _ = reply.send(outcome);
+        }
+        for (reply, outcome) in self.batches {
             let _ = reply.send(outcome);
         }
         for (reply, swept) in self.swept {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use anabranch_wal::{EncodedWrites, LogId, Timestamp};
+use anabranch_wal::{EncodedWrites, LogId, SourceOffset, Timestamp};
 
 use crate::pins::{Bounds, Footprint};
 
@@ -19,7 +19,9 @@ pub struct Part<K, V> {
     pub writes: Vec<K>,
     /// For each key written, the value, or `None` to remove it.
     pub values: Vec<Option<Arc<V>>>,
-    /// The writes as the log will have them. Empty without a log.
+    /// How far sources are in with this commit.
+    pub offsets: Vec<SourceOffset>,
+    /// The writes, offsets included, as the log will have them. Empty without a log.
     pub encoded: EncodedWrites,
     /// What to validate.
     pub validation: Validation,
@@ -45,6 +47,7 @@ impl<K, V> Part<K, V> {
             ranges: Vec::new(),
             writes: Vec::new(),
             values: Vec::new(),
+            offsets: Vec::new(),
             encoded: EncodedWrites::new(),
             validation,
         }
@@ -53,7 +56,7 @@ impl<K, V> Part<K, V> {
     /// Whether the shard is only read from.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.offsets.is_empty()
     }
 
     /// Whether everything that `other` reads and writes is named here. A written key covers a read of it; a

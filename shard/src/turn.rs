@@ -94,6 +94,19 @@ impl<K: Key, V: Value> Turn<K, V> {
         idle.then_some(core)
     }
 
+    /// Runs a whole batch in a turn that is free, or gives the work back.
+    pub(crate) fn lend<W>(&self, work: W, run: impl FnOnce(&mut ShardCore<K, V>, W)) -> Result<(), W> {
+        let Some(core) = self.try_hold() else { return Err(work) };
+        let outbox = self.guarded(core, |core| {
+            run(core, work);
+            core.finish_batch()
+        });
+        if let Some(outbox) = outbox {
+            self.deliver(outbox);
+        }
+        Ok(())
+    }
+
     /// Runs something in a turn that is held, and tidies up. Returns also what is to be dropped after it.
     pub(crate) fn run_at_once<T>(
         &self,

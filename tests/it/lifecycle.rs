@@ -183,7 +183,7 @@ async fn everything_is_closed(db: &Handle<u64, u64>) {
     closed(db.transaction(body).await);
     let mut sink = db.ingest(anabranch::IngestOptions::default());
     let sent = sink.send(1, 1).await;
-    closed(sent.and(sink.finish().await.map(drop)));
+    closed(sent.and(sink.finish().await.map(drop)).map_err(Error::from));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

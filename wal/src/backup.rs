@@ -68,6 +68,7 @@ impl Backup {
         let entry = writer.finish(&*self.disk).await?;
         let log: &mut LogEntry = &mut self.manifest.logs[shard];
         log.checkpoint = Some(entry);
+        log.complete_after = Some(entry.timestamp);
         Ok(())
     }
 

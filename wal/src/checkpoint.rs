@@ -104,9 +104,19 @@ impl CheckpointWriter {
         value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.writes.put(key, value)?;
+        self.pushed(timestamp);
+        Ok(())
+    }
+
+    /// Adds an offset of a source, and the commit that wrote it.
+    pub fn push_offset(&mut self, timestamp: Timestamp, source: &str, offset: u64) {
+        self.writes.put_offset(source, offset);
+        self.pushed(timestamp);
+    }
+
+    fn pushed(&mut self, timestamp: Timestamp) {
         self.timestamps.push(timestamp.0);
         self.block_bytes = self.writes.record_bytes(0) + 8 * self.timestamps.len();
-        Ok(())
     }
 
     /// Whether a block has gathered: time to call [`CheckpointWriter::write_block`].

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::disk::write_all_at;
 use crate::frame::{
@@ -245,7 +246,8 @@ impl Flusher {
         let output = Bytes::copy_from_slice(&self.output);
         let length = output.len() as u64;
         let SegmentFile { file, path, .. } = &active.file;
-        active.dirty = full || !sync || is_planted(Bug::SyncRetried) || is_planted(Bug::AcknowledgedBeforeSync);
+        active.dirty =
+            full || !sync || is_planted(Bug::SyncRetried) || is_planted(Bug::AcknowledgedBeforeSync);
         if active.dirty {
             write_all_at(&**file, path, active.offset, output).await?;
         } else {
@@ -258,6 +260,7 @@ impl Flusher {
             self.ring.add_logged(length);
         }
         active.offset += length;
+        self.ring.wrote(self.end.segment, &active.file.path, active.offset);
         active.highest = active.highest.max(part.highest);
         self.unsynced.dirty = true;
         let occupied = batch_bytes(payload.len()) as u64;
@@ -277,7 +280,7 @@ impl Flusher {
             sync_file(&active.file, &self.control).await?;
         }
         let Active { file, highest, .. } = active;
-        self.ring.seal(LiveSegment { number: self.end.segment, file, highest });
+        self.ring.seal(LiveSegment { number: self.end.segment, file, highest, ended: Instant::now() });
         self.control.wake_keeper();
         Ok(())
     }

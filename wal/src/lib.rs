@@ -17,6 +17,7 @@
 //! - L5 Nothing of an incarnation is written before the manifest that names it is synced.
 
 mod backup;
+mod changes;
 mod checkpoint;
 mod checksum;
 pub mod disk;
@@ -34,6 +35,7 @@ mod lateness;
 mod log;
 mod manifest;
 mod number;
+mod offset;
 mod planted;
 mod record;
 mod recovery;
@@ -42,9 +44,11 @@ mod scan;
 mod segment;
 mod stats;
 mod sync;
+mod tail;
 mod wal;
 
 pub use backup::Backup;
+pub use changes::{ChangeReader, ChangesError, LoggedCommit};
 pub use checkpoint::{CheckpointId, CheckpointReader, CheckpointWriter, CheckpointedEntry};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use env::{Env, SystemEnv};
@@ -56,11 +60,12 @@ pub use lateness::{Lateness, late, make_late};
 pub use log::{Log, Reservation};
 pub use manifest::{CheckpointEntry, Fence, LOGS_MAX, LogEntry, Manifest};
 pub use number::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp};
+pub use offset::SourceOffset;
 #[cfg(feature = "testing")]
 pub use planted::{Bug, Planted, is_planted, plant};
 pub use record::{EncodedWrites, Malformed, RECORD_BYTES_MAX, Record, Write};
 pub use recovery::{RecoveredCheckpoint, RecoveredLog, RecoverySummary};
-pub use ring::{RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use ring::{Retention, RingLimits, RingUsage, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use segment::{FORMAT_VERSION, SegmentHeader};
 pub use stats::WalStats;
 pub use sync::{SyncConditions, SyncControl, SyncPolicy};

@@ -24,8 +24,8 @@ pub(crate) const FENCES_MAX: usize = 256;
 /// No engine counts so far. Numbers beyond are damage, or somebody's malice; counting on from them would overflow.
 const NUMBER_MAX: u64 = 1 << 62;
 
-// A log entry takes at most 150 bytes and a fence at most 60, field names included.
-const _: () = assert!(LOGS_MAX * 150 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
+// A log entry takes at most 180 bytes and a fence at most 60, field names included.
+const _: () = assert!(LOGS_MAX * 180 + 2 * FENCES_MAX * 60 + 1024 < SLOT_BYTES - HEADER_BYTES);
 
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,10 @@ pub struct LogEntry {
     pub durable_lsn: Lsn,
     /// So many segment files it had at the least. None is ever removed.
     pub files: u32,
+    /// The log holds every record after this commit. `None` from versions that did not know: the checkpoint's
+    /// timestamp is certain. To lose it is harmless.
+    #[serde(default)]
+    pub complete_after: Option<Timestamp>,
 }
 
 /// A published checkpoint.
@@ -121,6 +125,13 @@ impl Manifest {
             return Err("the manifest names segment 0");
         }
         Ok(())
+    }
+
+    /// All logs together hold every record after this commit.
+    #[must_use]
+    pub fn complete_after(&self) -> Timestamp {
+        let of = |log: &LogEntry| log.complete_after.unwrap_or_else(|| self.checkpointed(log.id));
+        self.logs.iter().map(of).max().unwrap_or_default()
     }
 
     /// The timestamp up to which log `log` is covered by its checkpoint.
@@ -341,6 +352,7 @@ mod tests {
                     first_segment: SegmentNumber(max),
                     durable_lsn: Lsn(max),
                     files: u32::MAX,
+                    complete_after: Some(Timestamp(max)),
                 })
                 .collect(),
             next_log: LogId(LAST_LOG),

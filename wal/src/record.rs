@@ -7,6 +7,7 @@
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
+use crate::offset::OFFSETS_KEYSPACE;
 use crate::{LogId, Timestamp};
 
 /// The kind of an ordinary commit. 0 is reserved as invalid (RELIABILITY R5).
@@ -18,7 +19,7 @@ const FLAG_METADATA: u8 = 2;
 /// Length field, kind, flags, timestamp, participant count and write count.
 const HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 2 + 4;
 
-/// The only keyspace so far.
+/// The keyspace of the users' entries.
 const DEFAULT_KEYSPACE: u32 = 0;
 
 /// The writes of one commit to one log, encoded on the caller's task before anything else happens.
@@ -53,15 +54,48 @@ impl EncodedWrites {
         key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.append(OPERATION_PUT, |bytes| {
+        self.append(DEFAULT_KEYSPACE, OPERATION_PUT, |bytes| {
             put_prefixed(bytes, key)?;
             put_prefixed(bytes, value)
         })
     }
 
+    /// Appends how far a source has been taken in.
+    pub fn put_offset(&mut self, source: &str, offset: u64) {
+        let appended = self.append(OFFSETS_KEYSPACE, OPERATION_PUT, |bytes| {
+            let field = |content: &[u8], bytes: &mut Vec<u8>| {
+                put_prefixed(bytes, |bytes| {
+                    bytes.extend_from_slice(content);
+                    Ok::<_, std::convert::Infallible>(())
+                })
+            };
+            field(source.as_bytes(), bytes)?;
+            field(&offset.to_le_bytes(), bytes)
+        });
+        appended.unwrap_or_else(|never| match never {});
+    }
+
+    /// Appends all of these behind those that are there.
+    pub fn extend(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+    }
+
+    /// How many bytes the writes take.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets all writes and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
     /// Appends a removal. The closure appends the encoded key; on an error nothing is appended.
     pub fn remove<E>(&mut self, key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        self.append(OPERATION_REMOVE, |bytes| put_prefixed(bytes, key))
+        self.append(DEFAULT_KEYSPACE, OPERATION_REMOVE, |bytes| put_prefixed(bytes, key))
     }
 
     /// The encoded writes alone.
@@ -71,13 +105,14 @@ impl EncodedWrites {
 
     fn append<E>(
         &mut self,
+        keyspace: u32,
         operation: u8,
         body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.bytes.len();
         self.bytes.put_u8(operation);
         self.bytes.put_u8(0);
-        self.bytes.put_u32_le(DEFAULT_KEYSPACE);
+        self.bytes.put_u32_le(keyspace);
         let outcome = body(&mut self.bytes);
         if outcome.is_err() {
             self.bytes.truncate(start);
@@ -131,7 +166,7 @@ fn put_prefixed<E>(
 /// One write, as found in a log or in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// The keyspace; 0 for now.
+    /// The keyspace: 0 for entries, 1 for the offsets of sources ([`Write::as_offset`]).
     pub keyspace: u32,
     /// When the entry expires, in milliseconds since the Unix epoch.
     pub expires_unix_millis: Option<u64>,

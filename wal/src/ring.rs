@@ -5,11 +5,13 @@
 //! less its header, its seal, and the most that cutting a batch in two at its end can cost.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::frame::SECTOR_BYTES;
@@ -17,7 +19,7 @@ use crate::log::Log;
 use crate::planted::{Bug, is_planted};
 use crate::segment::{SegmentFile, SegmentName};
 use crate::stats::{WalCounters, add};
-use crate::{SegmentNumber, Timestamp, WalError};
+use crate::{Lsn, SegmentNumber, Timestamp, WalError};
 
 /// What of a segment is never promised to a reservation.
 pub(crate) const SEGMENT_OVERHEAD_BYTES: u64 = 4 * SECTOR_BYTES as u64;
@@ -35,6 +37,36 @@ pub struct RingLimits {
     pub segment_bytes: u64,
     /// Segments of a ring. Beyond it commits wait for a checkpoint.
     pub segments_max: usize,
+    /// What is kept although a checkpoint covers it.
+    pub retention: Retention,
+}
+
+/// How much of a log is kept for readers of changes although a checkpoint covers it. Both limits count, and never more
+/// than a quarter of the ring is kept. Nothing if neither is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many bytes of segments.
+    pub bytes: Option<u64>,
+    /// Segments that were written within so long.
+    pub age: Option<Duration>,
+}
+
+impl Retention {
+    const fn is_some(self) -> bool {
+        self.bytes.is_some() || self.age.is_some()
+    }
+}
+
+/// What a reader finds under a segment's number.
+pub(crate) enum View {
+    /// It was given back.
+    Gone,
+    /// It is not written any more.
+    Ended(PathBuf),
+    /// It is being written, and so far up to this offset.
+    Writing(PathBuf, u64),
+    /// Nothing of it is written.
+    NotYet,
 }
 
 pub(crate) struct Ring {
@@ -60,6 +92,14 @@ struct State {
     /// A segment is being written, and whether that was synced at least once, so that recovery is sure to
     /// find it.
     active: Option<Synced>,
+    /// What readers may read of it.
+    writing: Option<(SegmentNumber, PathBuf, u64)>,
+    /// The newest segment that something was written to.
+    last: SegmentNumber,
+    /// Where the former incarnations end.
+    recovered: Lsn,
+    /// The newest checkpoint's timestamp.
+    covered: Timestamp,
     next_slot: u32,
     bytes: u64,
     last_checkpoint_bytes: u64,
@@ -74,6 +114,8 @@ pub(crate) struct LiveSegment {
     pub(crate) file: SegmentFile,
     /// The highest timestamp with bytes in it.
     pub(crate) highest: Timestamp,
+    /// When it was full, or, if that was before the engine was opened, when it was read.
+    pub(crate) ended: Instant,
 }
 
 fn spares() -> usize {
@@ -109,14 +151,16 @@ impl Ring {
         free: Vec<SegmentFile>,
         live: Vec<LiveSegment>,
         next_slot: u32,
-        last_checkpoint_bytes: u64,
+        (last_checkpoint_bytes, covered): (u64, Timestamp),
     ) {
         let mut state = self.state.lock();
         state.next_slot = next_slot;
         state.last_checkpoint_bytes = last_checkpoint_bytes;
+        state.covered = if self.limits.retention.is_some() { covered } else { Timestamp::ZERO };
         state.bytes = free.iter().map(|file| file.bytes).sum::<u64>()
             + live.iter().map(|segment| segment.file.bytes).sum::<u64>();
-        let replayed = live.iter().map(|segment| segment.file.bytes).sum();
+        let replayed = live.iter().filter(|segment| segment.highest > state.covered);
+        let replayed = replayed.map(|segment| segment.file.bytes).sum();
         self.logged.store(replayed, Ordering::Relaxed);
         for file in free {
             self.log.add_room(usable_bytes(file.bytes));
@@ -206,15 +250,80 @@ impl Ring {
         let mut state = self.state.lock();
         state.live.push_back(segment);
         state.active = None;
+        state.writing = None;
     }
 
-    /// The oldest segment that recovery needs once everything up to `checkpointed` is in a checkpoint, or
-    /// `None` if nothing can be given back. The newest synced segment stays: it ends the chain.
-    pub(crate) fn first_needed(&self, checkpointed: Timestamp) -> Option<SegmentNumber> {
+    /// The segment was written up to `end`.
+    pub(crate) fn wrote(&self, number: SegmentNumber, path: &Path, end: u64) {
+        let mut state = self.state.lock();
+        state.last = number;
+        match &mut state.writing {
+            Some((_, _, written)) => *written = end,
+            writing => *writing = Some((number, path.to_owned(), end)),
+        }
+    }
+
+    pub(crate) fn set_recovered(&self, lsn: Lsn, last: SegmentNumber) {
+        let mut state = self.state.lock();
+        (state.recovered, state.last) = (lsn, last);
+    }
+
+    /// The last batch of the former incarnations.
+    pub(crate) fn recovered_end(&self) -> Lsn {
+        self.state.lock().recovered
+    }
+
+    /// The oldest segment that may hold the beginning of a record above `after`.
+    pub(crate) fn segment_after(&self, after: Timestamp) -> SegmentNumber {
         let state = self.state.lock();
-        let recyclable = state.recyclable(checkpointed);
-        let last = state.live.get(recyclable.checked_sub(1)?)?;
-        Some(last.number.next())
+        let ended = state.live.iter().find(|segment| segment.highest > after).map(|segment| segment.number);
+        let writing = || state.writing.as_ref().map(|(number, ..)| *number);
+        ended.or_else(writing).unwrap_or_else(|| state.last.next())
+    }
+
+    /// What a reader finds under a segment's number.
+    pub(crate) fn view(&self, number: SegmentNumber) -> View {
+        let state = self.state.lock();
+        if let Some((_, path, end)) = state.writing.as_ref().filter(|(writing, ..)| *writing == number) {
+            return View::Writing(path.clone(), *end);
+        }
+        if number > state.last {
+            return View::NotYet;
+        }
+        let ended = state.live.iter().find(|segment| segment.number == number);
+        ended.map_or(View::Gone, |segment| View::Ended(segment.file.path.clone()))
+    }
+
+    /// The oldest segment that is needed once everything up to `checkpointed` is in a checkpoint, and the highest
+    /// timestamp before it; `None` if nothing can be given back. The newest synced segment stays: it ends the
+    /// chain. Others may stay for readers of changes.
+    pub(crate) fn first_needed(
+        &self,
+        checkpointed: Timestamp,
+        retains: bool,
+    ) -> Option<(SegmentNumber, Timestamp)> {
+        let starved = self.log.starved().is_some();
+        let state = self.state.lock();
+        let mut released = state.recyclable(checkpointed);
+        if retains && !starved && self.limits.retention.is_some() {
+            released -= self.retained(&state.live, released);
+        }
+        let last = state.live.get(released.checked_sub(1)?)?;
+        let highest = state.live.iter().take(released).map(|segment| segment.highest).max()?;
+        Some((last.number.next(), highest))
+    }
+
+    /// How many of the first `covered` segments, the newest of them, are kept for readers.
+    fn retained(&self, live: &VecDeque<LiveSegment>, covered: usize) -> usize {
+        let Retention { bytes, age } = self.limits.retention;
+        let quarter = self.limits.segment_bytes * self.limits.segments_max as u64 / 4;
+        let mut room = bytes.unwrap_or(u64::MAX).min(quarter);
+        let kept = live.iter().take(covered).rev().take_while(|segment| {
+            let fits = segment.file.bytes <= room && age.is_none_or(|age| segment.ended.elapsed() <= age);
+            room = room.saturating_sub(segment.file.bytes);
+            fits
+        });
+        kept.count()
     }
 
     /// Gives back the segments before `first_needed`, oldest first (L2). The manifest that says so is durable
@@ -251,8 +360,12 @@ impl Ring {
         self.add_logged(logged);
     }
 
-    pub(crate) fn checkpoint_published(&self, bytes: u64) {
-        self.state.lock().last_checkpoint_bytes = bytes;
+    pub(crate) fn checkpoint_published(&self, bytes: u64, timestamp: Timestamp) {
+        let mut state = self.state.lock();
+        state.last_checkpoint_bytes = bytes;
+        if self.limits.retention.is_some() {
+            state.covered = timestamp;
+        }
     }
 
     /// Whether a checkpoint is due: the ring is half full, or as much was logged as a checkpoint writes, so
@@ -260,7 +373,7 @@ impl Ring {
     pub(crate) fn checkpoint_is_due(&self, logged_min: u64) -> bool {
         let state = self.state.lock();
         let logged = self.logged.load(Ordering::Relaxed);
-        let half_full = state.live.len() >= (self.limits.segments_max / 2).max(2);
+        let half_full = state.uncovered() >= (self.limits.segments_max / 2).max(2);
         half_full || logged >= logged_min.max(state.last_checkpoint_bytes) || self.log.starved().is_some()
     }
 
@@ -270,7 +383,7 @@ impl Ring {
 
     /// Whether so many segments are live that an open must write a checkpoint before it serves (R11).
     pub(crate) fn is_full(&self) -> bool {
-        self.state.lock().live.len() >= self.limits.segments_max
+        self.state.lock().uncovered() >= self.limits.segments_max
     }
 
     pub(crate) fn files(&self) -> usize {
@@ -316,6 +429,11 @@ pub struct RingUsage {
 }
 
 impl State {
+    /// Segments that are not there for readers of changes alone.
+    fn uncovered(&self) -> usize {
+        self.live.iter().filter(|segment| segment.highest > self.covered).count()
+    }
+
     fn recyclable(&self, checkpointed: Timestamp) -> usize {
         let covered = self.live.iter().take_while(|segment| segment.highest <= checkpointed).count();
         // The chain must be found to end where it was promised to: in the active segment, or in the newest.

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use crate::disk::{Disk, read_at};
 use crate::flusher::ChainEnd;
@@ -378,7 +379,7 @@ async fn walk_segment(
         scanned.torn_bytes = torn_bytes(&bytes, offset);
     }
     scanned.incarnations.push(header.incarnation);
-    scanned.live.push(LiveSegment { number: header.number, file, highest });
+    scanned.live.push(LiveSegment { number: header.number, file, highest, ended: Instant::now() });
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::ring::{Ring, RingLimits, RingUsage, SEGMENT_BYTES_MIN, SEGMENT_OVERHE
 use crate::segment::SegmentName;
 use crate::stats::{WalStats, add};
 use crate::sync::{SyncControl, SyncPolicy};
+use crate::tail::Origin;
 use crate::{
     DatabaseId, Env, FileNumber, Health, Incarnation, Log, LogId, Lsn, SegmentNumber, Timestamp, WalError,
 };
@@ -186,7 +187,10 @@ impl Wal {
         for (index, log) in scanned.into_iter().enumerate() {
             wal.ends[index] = log.end;
             wal.rings[index].set_durable_lsn(log.end.lsn);
-            let checkpoint = current.logs[index].checkpoint.map_or(0, |checkpoint| checkpoint.bytes);
+            wal.rings[index].set_recovered(log.end.lsn, log.end.segment);
+            let checkpoint = current.logs[index]
+                .checkpoint
+                .map_or((0, Timestamp::ZERO), |checkpoint| (checkpoint.bytes, checkpoint.timestamp));
             let (mut free, mut live) = (log.free, log.live);
             if is_planted(Bug::TailSegmentReused) {
                 free.extend(live.pop().map(|segment| segment.file));
@@ -381,6 +385,9 @@ impl Wal {
                 "L4: one manifest names a checkpoint for every shard"
             );
             next.logs = self.rings.iter().map(|ring| new_log_entry(ring.log.id())).collect();
+            for FinishedCheckpoint { shard, entry } in finished {
+                next.logs[*shard].complete_after = Some(entry.timestamp);
+            }
             next.hash.clone_from(&self.options.hash);
         }
         let mut outdated = Vec::new();
@@ -391,8 +398,12 @@ impl Wal {
             let covered = log.checkpoint.map_or(Timestamp::ZERO, |checkpoint| checkpoint.timestamp);
             assert!(entry.timestamp >= covered, "a checkpoint replaces an older one");
             outdated.extend(log.checkpoint.replace(*entry));
-            let needed = self.rings[*shard].first_needed(entry.timestamp);
-            log.first_segment = needed.unwrap_or(log.first_segment);
+            // Fences take room in the manifest until no segment carries their incarnation.
+            let retains = next.fences.len() <= FENCES_MAX;
+            if let Some((needed, highest)) = self.rings[*shard].first_needed(entry.timestamp, retains) {
+                log.first_segment = needed;
+                log.complete_after = Some(log.complete_after.unwrap_or(covered).max(highest));
+            }
         }
         next.next_file = FileNumber(self.next_file.load(Ordering::SeqCst));
         let before = manifest.current().logs.clone();
@@ -407,7 +418,7 @@ impl Wal {
         for FinishedCheckpoint { shard, entry } in finished {
             let counters = &self.control.counters;
             self.rings[*shard].recycle(current[*shard].first_segment, counters);
-            self.rings[*shard].checkpoint_published(entry.bytes);
+            self.rings[*shard].checkpoint_published(entry.bytes, entry.timestamp);
             add(&counters.checkpoints, 1);
             add(&counters.checkpoint_bytes, entry.bytes);
         }
@@ -504,6 +515,26 @@ impl Wal {
         }
     }
 
+    pub(crate) fn rings(&self) -> &[Arc<Ring>] {
+        &self.rings
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// All logs together hold every record after this commit; and what their readers must know.
+    pub(crate) async fn log_reach(&self) -> (Timestamp, Origin) {
+        let manifest = self.manifest.lock().await;
+        let current = manifest.current();
+        let origin = Origin {
+            database: self.database,
+            incarnation: self.incarnation,
+            fences: current.fences.clone().into(),
+        };
+        (current.complete_after(), origin)
+    }
+
     /// The disk session that holds the directory's lock.
     #[must_use]
     pub fn disk(&self) -> Arc<dyn Disk> {
@@ -540,7 +571,14 @@ pub struct FinishedCheckpoint {
 }
 
 pub(crate) const fn new_log_entry(id: LogId) -> LogEntry {
-    LogEntry { id, checkpoint: None, first_segment: SegmentNumber(1), durable_lsn: Lsn(0), files: 0 }
+    LogEntry {
+        id,
+        checkpoint: None,
+        first_segment: SegmentNumber(1),
+        durable_lsn: Lsn(0),
+        files: 0,
+        complete_after: Some(Timestamp::ZERO),
+    }
 }
 
 /// Makes the names on the way to a new directory durable (R20).

@@ -150,7 +150,11 @@ async fn open(disk: &MemoryDisk, directory: &Path) -> Result<Opened, WalError> {
     let options = WalOptions {
         shards: 1,
         policy: SyncPolicy::Always,
-        limits: RingLimits { segment_bytes: SEGMENT_BYTES_MIN, segments_max: 4 },
+        limits: RingLimits {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            segments_max: 4,
+            retention: crate::Retention::default(),
+        },
         checkpoint_logged_min: 1 << 20,
         hash: "any".into(),
         create: false,

@@ -51,6 +51,7 @@ fn manifest_for(header: Option<SegmentHeader>) -> Manifest {
         first_segment: header.number,
         durable_lsn: Lsn(0),
         files: 1,
+        complete_after: None,
     };
     Manifest {
         database: header.database,

@@ -22,7 +22,8 @@ use crate::ring::SEGMENT_BYTES_MIN;
 use crate::segment::{SegmentHeader, SegmentName};
 use crate::wal::new_log_entry;
 use crate::{
-    DatabaseId, Env, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError, Write,
+    DatabaseId, Env, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, SourceOffset, Timestamp, WalError,
+    Write,
 };
 
 /// Segments of a copy are of this size, or smaller if there is less to put in.
@@ -110,18 +111,22 @@ impl NewDatabase {
         write: Write,
     ) -> Result<(), WalError> {
         check_plain(timestamp, &write)?;
-        let value = write.value.unwrap_or_default();
-        writer.push(
-            timestamp,
-            |bytes| {
-                bytes.extend_from_slice(&write.key);
-                Ok::<_, WalError>(())
-            },
-            |bytes| {
-                bytes.extend_from_slice(&value);
-                Ok(())
-            },
-        )?;
+        if let Ok(Some(SourceOffset { source, offset })) = write.as_offset() {
+            writer.push_offset(timestamp, &source, offset);
+        } else {
+            let value = write.value.unwrap_or_default();
+            writer.push(
+                timestamp,
+                |bytes| {
+                    bytes.extend_from_slice(&write.key);
+                    Ok::<_, WalError>(())
+                },
+                |bytes| {
+                    bytes.extend_from_slice(&value);
+                    Ok(())
+                },
+            )?;
+        }
         if writer.block_is_full() {
             writer.write_block().await?;
         }
@@ -138,6 +143,7 @@ impl NewDatabase {
         self.copied.entries += entry.entries;
         self.copied.bytes += entry.bytes;
         self.manifest.logs[log].checkpoint = Some(entry);
+        self.manifest.logs[log].complete_after = Some(entry.timestamp);
         Ok(())
     }
 

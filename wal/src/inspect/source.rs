@@ -128,6 +128,10 @@ pub(super) async fn list(disk: &ReadOnlyDisk, directory: &Path) -> Result<Listin
 
 fn apply(entries: &mut BTreeMap<Bytes, Entry>, timestamp: Timestamp, write: Write) -> Result<(), WalError> {
     check_plain(timestamp, &write)?;
+    if write.keyspace != 0 {
+        // Offsets of sources are no entries.
+        return Ok(());
+    }
     match write.value {
         Some(value) => {
             // The slices would keep whole segments in memory.
@@ -143,7 +147,7 @@ fn apply(entries: &mut BTreeMap<Bytes, Entry>, timestamp: Timestamp, write: Writ
 
 /// What this version gives no meaning to is refused rather than dropped (`FORMAT.md`, section 5).
 pub(super) fn check_plain(timestamp: Timestamp, write: &Write) -> Result<(), WalError> {
-    if write.keyspace != 0 || write.expires_unix_millis.is_some() || write.metadata.is_some() {
+    if !write.is_plain() || write.as_offset().is_err() {
         let what = format!("commit {timestamp} uses a keyspace, an expiry or metadata");
         return Err(WalError::Unsupported(what));
     }

@@ -1,0 +1,304 @@
+//! The task behind a sink: hands begun batches over, in order, and sees them to their end. It runs on the engine's
+//! runtime, so the sink's producers may be anywhere, and a batch goes on although its producer sleeps.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anabranch_shard::{
+    Batched, Changed, CommitsRefused, Key, Level, Part, Partition, Row, Validation, Value, panic_message,
+};
+use anabranch_wal::{EncodedWrites, Fault, SourceOffset, Timestamp};
+use parking_lot::Mutex;
+use tokio::time::Sleep;
+
+use super::state::{Begun, Done, Numbered, State};
+use crate::inner::Failed;
+use crate::retry::Retry;
+use crate::{Error, Handle, Transaction};
+
+pub(super) type Shared<K, V> = Arc<Mutex<State<K, V>>>;
+type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+pub(super) struct Driver<K: Key, V: Value, P> {
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    /// In the order in which they were begun, which for each shard is the order of commit.
+    flights: Vec<Option<Flight>>,
+    /// Runs while something gathers.
+    delay: Option<Pin<Box<Sleep>>>,
+}
+
+impl<K: Key, V: Value, P> Unpin for Driver<K, V, P> {}
+
+impl<K: Key, V: Value, P: Partition<K>> Driver<K, V, P> {
+    pub(super) fn new(handle: Handle<K, V, P>, shared: Shared<K, V>) -> Self {
+        Self { handle, shared, flights: Vec::new(), delay: None }
+    }
+
+    /// Takes what was begun. `None` when nobody will begin anything any more and everything has ended.
+    fn take(&mut self, context: &Context<'_>) -> Option<Vec<Begun<K, V>>> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        state.begin_what_stands_before_the_failure();
+        state.ripe_offsets();
+        let taken = state.take_begun();
+        if state.has_failed_and_settled() {
+            state.wake_producers();
+        }
+        if state.senders == 0 && taken.is_empty() && self.flights.is_empty() && state.begun.is_empty() {
+            return None;
+        }
+        if self.delay.is_none() && state.gathers() {
+            self.delay = Some(Box::pin(tokio::time::sleep(state.options.batch_delay)));
+        }
+        state.driver = Some(context.waker().clone());
+        Some(taken)
+    }
+
+    fn fly(&self, begun: Begun<K, V>) -> Flight {
+        let (handle, shared) = (self.handle.clone(), Arc::clone(&self.shared));
+        match begun {
+            Begun::Blind { shard, first, rows, encoded, sent } => {
+                Box::pin(blind(handle, shared, shard, first, rows, encoded, sent))
+            }
+            Begun::Mixed { shard, rows, bytes } => Box::pin(mixed(handle, shared, shard, rows, bytes)),
+            Begun::Exact { first, rows, offsets, bytes } => {
+                Box::pin(exact(handle, shared, first, rows, offsets, bytes))
+            }
+            Begun::Offset { row, offset } => Box::pin(lone_offset(handle, shared, row, offset)),
+        }
+    }
+
+    /// Lets all flights go on, in order, and notes those that are done. `true` if there was one.
+    fn drive(&mut self, context: &mut Context<'_>) -> bool {
+        let mut ended = Vec::new();
+        for flight in &mut self.flights {
+            let Some(running) = flight else { continue };
+            if let Poll::Ready(done) = running.as_mut().poll(context) {
+                *flight = None;
+                ended.push(done);
+            }
+        }
+        self.flights.retain(Option::is_some);
+        let mut state = self.shared.lock();
+        let any = !ended.is_empty();
+        for done in ended {
+            state.done(done);
+        }
+        any
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Future for Driver<K, V, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let Some(taken) = this.take(context) else { return Poll::Ready(()) };
+            let took = !taken.is_empty();
+            for begun in taken {
+                let flight = this.fly(begun);
+                this.flights.push(Some(flight));
+            }
+            if this.drive(context) || took {
+                continue;
+            }
+            let Some(delay) = &mut this.delay else { return Poll::Pending };
+            if delay.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            this.delay = None;
+            this.shared.lock().begin_all();
+        }
+    }
+}
+
+impl<K: Key, V: Value, P> Drop for Driver<K, V, P> {
+    fn drop(&mut self) {
+        // Also when the runtime ends: producers must not wait for ever.
+        let mut state = self.shared.lock();
+        state.driver_is_gone = true;
+        if state.senders > 0 {
+            let next = state.first_open_row();
+            state.fail(next, Error::Closed);
+        }
+    }
+}
+
+async fn blind<K: Key, V: Value, P: Partition<K>>(
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    at: usize,
+    first: u64,
+    rows: Vec<Numbered<K, V>>,
+    encoded: EncodedWrites,
+    sent: u64,
+) -> Done {
+    let mut part = Part { encoded, ..Part::new(Validation::Blind) };
+    for (_, key, row) in rows {
+        part.writes.push(key);
+        part.values.push(if let Row::Put(value) = row { Some(value) } else { None });
+    }
+    let bytes = part.encoded.bytes() as u64;
+    let submitted = handle.inner().submit(vec![(at, part)], None).await;
+    shared.lock().applied(at, first, submitted.is_ok());
+    let outcome = match submitted {
+        Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,
+        Err(Failed::Error(error)) => Err(error),
+        Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
+    };
+    match outcome {
+        Ok(()) => Done { first, rows: sent, bytes, is_offset: false, failed: None },
+        Err(error) => Done { first, rows: 0, bytes: 0, is_offset: false, failed: Some((first, error)) },
+    }
+}
+
+async fn mixed<K: Key, V: Value, P: Partition<K>>(
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    at: usize,
+    rows: Vec<Numbered<K, V>>,
+    bytes: usize,
+) -> Done {
+    let numbers: Vec<u64> = rows.iter().map(|(number, ..)| *number).collect();
+    let first = numbers[0];
+    let failed = |error| Done { first, rows: 0, bytes: 0, is_offset: false, failed: Some((first, error)) };
+    let batched = match handle.inner().check_writable() {
+        Ok(()) => {
+            let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
+            let fault = || handle.inner().health().fault().cloned().unwrap_or(Fault::Closed);
+            let batched = handle.inner().shards[at].batch(rows).await;
+            batched.map_err(|_| Error::in_flight(fault()))
+        }
+        Err(error) => Err(error),
+    };
+    let is_whole = batched.as_ref().is_ok_and(|batched| batched.failed.is_none());
+    shared.lock().applied(at, first, is_whole);
+    let Batched { timestamp, failed: failed_row } = match batched {
+        Ok(batched) => batched,
+        Err(error) => return failed(error),
+    };
+    if let Err(error) =
+        handle.inner().acknowledged(handle.level(), timestamp.unwrap_or(Timestamp::ZERO)).await
+    {
+        return failed(error);
+    }
+    let count = failed_row.as_ref().map_or(numbers.len(), |(index, _)| *index);
+    let failed = failed_row.map(|(index, reject)| {
+        let error = Error::from_reject(reject).unwrap_or_else(|_| unreachable!("a batch is not validated"));
+        (numbers[index], error)
+    });
+    let bytes = if failed.is_none() { bytes as u64 } else { 0 };
+    Done { first, rows: count as u64, bytes, is_offset: false, failed }
+}
+
+/// Offsets are under the name of the source; its newest over all shards counts, so any shard will do.
+async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    row: u64,
+    offset: SourceOffset,
+) -> Done {
+    let inner = handle.inner();
+    let hash =
+        offset.source.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut part = Part::new(Validation::Blind);
+    if inner.durable {
+        part.encoded.put_offset(&offset.source, offset.offset);
+    }
+    part.offsets.push(offset);
+    let parts = vec![(hash % inner.shards.len(), part)];
+    let submitted = inner.submit(parts, None).await;
+    {
+        let mut state = shared.lock();
+        state.applying_offset = false;
+        state.wake_driver();
+    }
+    let outcome = match submitted {
+        Ok(timestamp) => inner.acknowledged(handle.level(), timestamp).await,
+        Err(Failed::Error(error)) => Err(error),
+        Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
+    };
+    Done { first: row, rows: 0, bytes: 0, is_offset: true, failed: outcome.err().map(|error| (row, error)) }
+}
+
+async fn exact<K: Key, V: Value, P: Partition<K>>(
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    first: u64,
+    mut rows: Vec<Numbered<K, V>>,
+    offsets: Vec<SourceOffset>,
+    bytes: usize,
+) -> Done {
+    let submitted = submit_exact(&handle, &mut rows, &offsets).await;
+    shared.lock().applied(0, first, submitted.is_ok());
+    let is_offset = rows.is_empty();
+    let outcome = match submitted {
+        Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,
+        Err(error) => {
+            // Nothing behind it may go in.
+            shared.lock().fail(first, error.clone());
+            Err(error)
+        }
+    };
+    match outcome {
+        Ok(()) => Done { first, rows: rows.len() as u64, bytes: bytes as u64, is_offset, failed: None },
+        Err(error) => Done { first, rows: 0, bytes: 0, is_offset, failed: Some((first, error)) },
+    }
+}
+
+/// Rows and offsets as one transaction, applied when this returns.
+async fn submit_exact<K: Key, V: Value, P: Partition<K>>(
+    handle: &Handle<K, V, P>,
+    rows: &mut [Numbered<K, V>],
+    offsets: &[SourceOffset],
+) -> Result<Timestamp, Error> {
+    let inner = handle.inner();
+    let mut retry = Retry::new();
+    loop {
+        let mut transaction = handle.begin();
+        transaction.set_offsets(offsets.to_vec());
+        catch_unwind(AssertUnwindSafe(|| run(&mut transaction, rows)))
+            .unwrap_or_else(|panic| Err(Error::Panicked { message: panic_message(&*panic) }))?;
+        let gates = transaction.gates();
+        match transaction.try_commit(Some(&mut retry)).await {
+            Ok(timestamp) => {
+                retry.let_go();
+                inner.acknowledged(Level::Applied, timestamp).await?;
+                return Ok(timestamp);
+            }
+            Err(Failed::Error(error)) => return Err(error),
+            Err(Failed::Conflict(newer)) => retry.again(inner, newer, gates).await?,
+        }
+    }
+}
+
+fn run<K: Key, V: Value, P: Partition<K>>(
+    transaction: &mut Transaction<K, V, P>,
+    rows: &mut [Numbered<K, V>],
+) -> Result<(), Error> {
+    for (_, key, row) in rows {
+        match row {
+            Row::Put(value) => transaction.set(key.clone(), Some(Arc::clone(value))),
+            Row::Remove => transaction.set(key.clone(), None),
+            Row::Change(change) => {
+                let old = transaction.get(key)?;
+                // As on a shard: it must not commit anything itself.
+                let changed = {
+                    let _inside = CommitsRefused::enter();
+                    change(old.as_deref())
+                };
+                match changed {
+                    Changed::Put(new) => transaction.set(key.clone(), Some(new)),
+                    Changed::Remove if old.is_some() => transaction.set(key.clone(), None),
+                    Changed::Remove | Changed::Keep => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! The ingest sink: many writes, grouped per shard, with a bounded number of batches in flight, and the offsets of
+//! the sources that they come from.
+
+mod driver;
+mod options;
+mod state;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anabranch_shard::{Changed, HashPartition, Key, Level, Partition, Row, Value, encode_write};
+use anabranch_wal::EncodedWrites;
+use futures_core::Stream;
+use futures_sink::Sink;
+use parking_lot::Mutex;
+
+use self::driver::{Driver, Shared};
+use self::state::State;
+use crate::{Error, Handle};
+
+pub use self::options::{IngestError, IngestOptions, IngestReport};
+
+/// A sink for many writes. Made by [`Handle::ingest`].
+///
+/// Writes to one key keep their order. A batch is one commit; the sink as a whole is not a transaction. Also a
+/// [`futures_sink::Sink`] of `(K, V)`. Clones are further ways into the same sink, for other tasks: rows of all of
+/// them share batches and bounds, and each task's rows keep their order.
+///
+/// After an error the sink takes no more: [`IngestError::row`] names the first row that did not make it, and
+/// everything before it is in. Every further call returns the error again.
+///
+/// # Sources that go on where they were
+///
+/// [`Ingest::offset`] states that everything sent so far belongs to an offset of a source: a line number, a byte, a
+/// place in a queue. The offset is committed like the rows. After any crash, [`Handle::source_offset`] tells how far
+/// the source is in:
+///
+/// - by default, everything up to the offset is in, and at most some rows behind it. The source sends these again,
+///   which changes nothing where rows are inserts and removals by key. It costs one small commit each time that all
+///   rows before a stated offset are applied, and nobody waits for it.
+/// - with [`IngestOptions::exact`], everything up to the offset is in, and nothing behind it. For updates, which must
+///   not be counted twice.
+///
+/// A name belongs to one ordered producer; parallel producers use one name each, for instance one for each partition.
+#[must_use = "rows that are not flushed are lost"]
+pub struct Ingest<K: Key, V: Value, P = HashPartition> {
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    exact: bool,
+    started: Duration,
+    scratch: EncodedWrites,
+    /// This producer was made to wait.
+    stalled: bool,
+    /// A flush under way waits for what stands before this row.
+    flushing: Option<u64>,
+}
+
+impl<K: Key, V: Value, P> Clone for Ingest<K, V, P> {
+    fn clone(&self) -> Self {
+        self.shared.lock().senders += 1;
+        Self {
+            handle: self.handle.clone(),
+            shared: Arc::clone(&self.shared),
+            exact: self.exact,
+            started: self.started,
+            scratch: EncodedWrites::new(),
+            stalled: false,
+            flushing: None,
+        }
+    }
+}
+
+impl<K: Key, V: Value, P> Drop for Ingest<K, V, P> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.senders -= 1;
+        if state.senders == 0 {
+            state.wake_driver();
+        }
+    }
+}
+
+impl<K: Key, V: Value, P> Unpin for Ingest<K, V, P> {}
+
+impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
+    pub(crate) fn new(handle: Handle<K, V, P>, options: IngestOptions) -> Self {
+        let inner = handle.inner();
+        let state = State::new(options, inner.router.shards(), inner.durable);
+        let shared = Arc::new(Mutex::new(state));
+        let started = inner.env.now();
+        inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));
+        let (scratch, exact) = (EncodedWrites::new(), options.exact);
+        Self { handle, shared, exact, started, scratch, stalled: false, flushing: None }
+    }
+
+    /// Adds a row, and waits if too many batches are under way. `Ok` does not mean that the row is in; see
+    /// [`Ingest::flush`].
+    ///
+    /// Cancel safety: dropping the future drops the row, and no other.
+    ///
+    /// # Errors
+    /// That of an earlier batch, or of this row; see [`Handle::insert`] for what there is.
+    pub async fn send(&mut self, key: K, value: V) -> Result<(), IngestError> {
+        self.row(key, Row::Put(Arc::new(value))).await
+    }
+
+    /// Removes a key, in its order among the other rows. As [`Ingest::send`].
+    ///
+    /// # Errors
+    /// As for [`Ingest::send`].
+    pub async fn remove(&mut self, key: K) -> Result<(), IngestError> {
+        self.row(key, Row::Remove).await
+    }
+
+    /// Changes a key on its shard, next to its value, in its order among the other rows. As [`Handle::update`], whose
+    /// closure this is, and as [`Ingest::send`]. A conflict with nobody, except in exact mode, where it is rerun.
+    ///
+    /// # Errors
+    /// As for [`Ingest::send`]; later also [`Error::Panicked`].
+    pub async fn update(
+        &mut self,
+        key: K,
+        mut change: impl FnMut(Option<&V>) -> Option<V> + Send + 'static,
+    ) -> Result<(), IngestError> {
+        let change = move |old: Option<&V>| match change(old) {
+            Some(new) => Changed::Put(Arc::new(new)),
+            None => Changed::Remove,
+        };
+        self.row(key, Row::Change(Box::new(change))).await
+    }
+
+    /// Sends everything that the stream yields.
+    ///
+    /// # Errors
+    /// As for [`Ingest::send`].
+    pub async fn send_all(&mut self, stream: impl Stream<Item = (K, V)>) -> Result<(), IngestError> {
+        let mut stream = pin!(stream);
+        while let Some((key, value)) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+            self.send(key, value).await?;
+        }
+        Ok(())
+    }
+
+    /// States that everything sent so far, by this producer and, in a sink of several, by the others, belongs to this
+    /// offset of the source. It is in with the rows or after them, never before: see [`Ingest`].
+    ///
+    /// Costs little, so it may be called after each row.
+    pub fn offset(&mut self, source: &str, offset: u64) {
+        self.shared.lock().mark(source.into(), offset);
+    }
+
+    async fn row(&mut self, key: K, row: Row<V>) -> Result<(), IngestError> {
+        poll_fn(|context| self.poll_room(context)).await?;
+        if self.gather(key, row).is_err() {
+            // Once everything before it is in.
+            return poll_fn(|context| self.poll_room(context)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until every row sent so far is acknowledged, and so are the offsets stated. In exact mode, rows behind
+    /// the last offset wait for the next one.
+    ///
+    /// Cancel safety: dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// That of a batch; see [`Handle::insert`] for what there is.
+    pub async fn flush(&mut self) -> Result<IngestReport, IngestError> {
+        self.flushing = None;
+        poll_fn(|context| self.poll_flushed(context)).await?;
+        Ok(self.report())
+    }
+
+    /// [`Ingest::flush`], and the end of this way into the sink.
+    ///
+    /// # Errors
+    /// That of a batch, also one that [`Ingest::send`] has returned before. In exact mode, [`Error::Config`] if there
+    /// are rows behind the last offset, which are not in.
+    pub async fn finish(mut self) -> Result<IngestReport, IngestError> {
+        let report = self.flush().await?;
+        let uncovered = self.shared.lock().uncovered();
+        match uncovered {
+            Some(row) => {
+                let cause = Error::config("in exact mode, rows behind the last offset are not committed");
+                Err(IngestError { row, cause })
+            }
+            None => Ok(report),
+        }
+    }
+
+    /// What the sink has done so far.
+    #[must_use]
+    pub fn report(&self) -> IngestReport {
+        let elapsed = self.handle.inner().env.now().saturating_sub(self.started);
+        IngestReport { elapsed, ..self.shared.lock().report }
+    }
+
+    /// Takes a row in. What can't be encoded ends the sink.
+    fn gather(&mut self, key: K, row: Row<V>) -> Result<(), ()> {
+        let inner = self.handle.inner();
+        self.scratch.clear();
+        let value = match &row {
+            Row::Put(value) => Some(&**value),
+            Row::Remove | Row::Change(_) => None,
+        };
+        if inner.durable
+            && !matches!(row, Row::Change(_))
+            && let Err(reject) = encode_write(&mut self.scratch, &key, value)
+        {
+            let cause =
+                Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"));
+            self.shared.lock().refuse(cause);
+            return Err(());
+        }
+        let shard = if self.exact { 0 } else { inner.router.shard(&key) };
+        self.shared.lock().gather(shard, key, row, &self.scratch);
+        Ok(())
+    }
+
+    fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
+        self.shared.lock().poll_room(context, &mut self.stalled)
+    }
+
+    fn poll_flushed(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
+        let mut state = self.shared.lock();
+        let target = *self.flushing.get_or_insert_with(|| state.begin_flush());
+        let polled = state.poll_flushed(context, target);
+        if polled.is_ready() {
+            self.flushing = None;
+        }
+        polled
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Sink<(K, V)> for Ingest<K, V, P> {
+    type Error = IngestError;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), IngestError>> {
+        self.get_mut().poll_room(context)
+    }
+
+    fn start_send(self: Pin<&mut Self>, (key, value): (K, V)) -> Result<(), IngestError> {
+        // What can't be encoded is told by the next poll, once everything before it is in.
+        let _ = self.get_mut().gather(key, Row::Put(Arc::new(value)));
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), IngestError>> {
+        self.get_mut().poll_flushed(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), IngestError>> {
+        self.get_mut().poll_flushed(context)
+    }
+}
+
+impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
+    /// How far a source is in, by what is durable: everything up to this offset is there, and behind it at most what
+    /// the source will send again. `None` if no offset was ever stated under this name. See [`Ingest::offset`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn source_offset(&self, source: &str) -> Result<Option<u64>, Error> {
+        let inner = self.inner();
+        inner.closed.check()?;
+        let read_at = || inner.sequencer.get(Level::Durable);
+        let offsets = inner.shards.iter().filter_map(|shard| shard.map().offsets().get(source, read_at));
+        Ok(offsets.max_by_key(|(timestamp, _)| *timestamp).map(|(_, offset)| offset))
+    }
+}
