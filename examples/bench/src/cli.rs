@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
-use crate::{compare, engines, report, suite, table};
+use crate::{bars, compare, engines, report, suite, sweep, table};
 
 #[derive(Parser)]
 #[command(
@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
 enum Command {
     /// Measure, and print a table; with --json and --html also write the results
     Run(Box<Knobs>),
+    /// Measure how throughput and latency grow with shards, tasks, keys, bytes of a value and the share of transfers
+    /// across shards, of anabranch unless --engine says otherwise
+    Scale(Box<Knobs>),
     /// What got slower and what got faster between two results
     Compare {
         /// Results of before
@@ -35,13 +38,17 @@ enum Command {
         #[arg(long, default_value_t = 15.0)]
         noise: f64,
     },
-    /// Make the HTML report of a result
+    /// Make the HTML report of results
     Report {
-        /// What `run --json` wrote
-        results: PathBuf,
+        /// What `run --json` wrote; of several, the measurements are put together
+        #[arg(required = true)]
+        results: Vec<PathBuf>,
         /// The page to write
         #[arg(short, long, default_value = "report.html")]
         output: PathBuf,
+        /// Print Markdown tables instead: anabranch against what it is to reach, and against the best peer
+        #[arg(long)]
+        markdown: bool,
     },
     /// List workloads and engines
     List,
@@ -92,11 +99,14 @@ pub(crate) struct Knobs {
     /// Rounds, each over all engines [default: 5; 2 if quick]
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
-    /// Vary one knob: shards, tasks, keys, value or cross, as in shards=1,2,4,8
+    /// Rows of a commit, where many are loaded [default: what suits the engine best]
     #[arg(long)]
-    pub(crate) sweep: Option<String>,
+    pub(crate) batch: Option<usize>,
+    /// Vary a knob: shards, tasks, keys, value-size, cross-share or batch, as in shards=1,2,4,8. Can be given again
+    #[arg(long)]
+    pub(crate) sweep: Vec<String>,
     /// Give up on a measurement after so many seconds beyond its time
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 30.0)]
     pub(crate) patience: f64,
     /// Where engines on disk keep their files while they are measured [default: the system's temporary directory]
     #[arg(long)]
@@ -117,17 +127,7 @@ impl Knobs {
         if self.workload.is_empty() {
             return Ok(workload::ALL.iter().collect());
         }
-        let mut chosen = Vec::new();
-        for name in &self.workload {
-            if let Some(start) = name.strip_suffix('*') {
-                chosen.extend(workload::ALL.iter().filter(|workload| workload.name.starts_with(start)));
-            } else {
-                let known: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
-                let unknown = || format!("there is no workload {name:?}; there are: {}", known.join(", "));
-                chosen.push(Workload::find(name).ok_or_else(unknown)?);
-            }
-        }
-        Ok(chosen)
+        workloads(&self.workload)
     }
 
     pub(crate) fn engines(&self) -> Outcome<Vec<&'static engines::Engine>> {
@@ -146,15 +146,40 @@ impl Knobs {
     }
 }
 
+/// Workloads by their names, or by the beginnings of them.
+pub(crate) fn workloads(names: &[impl AsRef<str>]) -> Outcome<Vec<&'static Workload>> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let name = name.as_ref();
+        if let Some(start) = name.strip_suffix('*') {
+            chosen.extend(workload::ALL.iter().filter(|workload| workload.name.starts_with(start)));
+        } else {
+            let known: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
+            let unknown = || format!("there is no workload {name:?}; there are: {}", known.join(", "));
+            chosen.push(Workload::find(name).ok_or_else(unknown)?);
+        }
+    }
+    Ok(chosen)
+}
+
 pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
     match arguments.command {
-        Command::Run(knobs) => suite::run(&knobs),
+        Command::Run(knobs) => suite::run(&knobs, sweep::asked(&knobs)?),
+        Command::Scale(knobs) => suite::run(&knobs, sweep::scale(&knobs)?),
         Command::Compare { before, after, noise } => {
             let slower = compare::print(&read(&before)?, &read(&after)?, noise);
             Ok(if slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        Command::Report { results, output } => {
-            std::fs::write(&output, report::page(&read(&results)?)?)?;
+        Command::Report { results, output, markdown } => {
+            let mut run = read(&results[0])?;
+            for path in &results[1..] {
+                run.add(read(path)?);
+            }
+            if markdown {
+                println!("{}", bars::markdown(&run)?);
+                return Ok(ExitCode::SUCCESS);
+            }
+            std::fs::write(&output, report::page(&run)?)?;
             println!("wrote {}", output.display());
             Ok(ExitCode::SUCCESS)
         }

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anabranch::{Durability, Engine, Error, Flush, Handle, HashPartition, IngestOptions, Partition};
 
@@ -49,7 +48,7 @@ impl Store for Anabranch {
         let engine = match setup.level {
             Level::Memory => builder.in_memory().await?,
             Level::Relaxed => {
-                let every = Flush::every(Duration::from_millis(100));
+                let every = Flush::every(setup.sync_every);
                 builder.durability(Durability::Relaxed(every)).open(&setup.directory).await?
             }
             Level::Full => builder.durability(Durability::Full).open(&setup.directory).await?,
@@ -112,8 +111,13 @@ impl Store for Anabranch {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
-        let mut sink = self.db.ingest(IngestOptions::default());
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
+        let options = IngestOptions::default();
+        let mut sink = self.db.ingest(batch.map_or(options, |rows| options.batch_rows(rows)));
         for (key, value) in rows {
             sink.send(key, value).await?;
         }
@@ -135,7 +139,8 @@ impl Store for Anabranch {
     }
 
     fn counters(&self) -> Counters {
-        Counters { syncs: Some(self.engine.stats().log.syncs) }
+        let log = self.engine.stats().log;
+        Counters { syncs: Some(log.syncs), written: Some(log.written_bytes + log.checkpoint_bytes) }
     }
 
     async fn close(self) -> Outcome<()> {

@@ -82,11 +82,15 @@ impl Store for Fjall {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.database.write_tx()?.durability(Some(self.persist));
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
                 transaction.insert(&self.rows, key, value.to_bytes());
             }
             transaction.commit()?.map_err(|_| "a conflict where nobody else writes")?;

@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fluxmap::db::Database;
 use fluxmap::error::FluxError;
@@ -12,6 +11,9 @@ use fluxmap::persistence::PersistenceOptions;
 
 use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
+
+/// Rows of one transaction where many are loaded.
+const BATCH_ROWS: usize = 256;
 
 impl MemSize for Value {
     fn mem_size(&self) -> usize {
@@ -32,7 +34,7 @@ impl Store for FluxMap {
             Level::Memory => builder.build().await?,
             Level::Relaxed => {
                 let builder = builder.durability_relaxed(options);
-                builder.flush_interval(Duration::from_millis(100)).build().await?
+                builder.flush_interval(setup.sync_every).build().await?
             }
             Level::Full => builder.durability_full(options).build().await?,
         };
@@ -86,9 +88,19 @@ impl Store for FluxMap {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
-        for (key, value) in rows {
-            self.put(&key, &value).await?;
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
+        let mut rows = rows.peekable();
+        while rows.peek().is_some() {
+            let mut handle = self.0.handle();
+            handle.begin()?;
+            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
+                handle.insert(key, value).await?;
+            }
+            handle.commit().await?;
         }
         Ok(())
     }

@@ -83,11 +83,15 @@ impl Store for Redb {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             self.write(|table| {
-                for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+                for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
                     table.insert(key.as_str(), value.to_bytes().as_slice())?;
                 }
                 Ok(())

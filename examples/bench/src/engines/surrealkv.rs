@@ -94,11 +94,15 @@ impl Store for SurrealKv {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.tree.begin()?.with_durability(self.durability);
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
                 transaction.set(key.as_str(), value.to_bytes())?;
             }
             transaction.commit().await?;

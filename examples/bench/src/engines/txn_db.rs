@@ -63,11 +63,15 @@ impl Store for TxnDb {
         Err("it has no scans".into())
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(
+        &self,
+        rows: impl Iterator<Item = (String, Value)> + Send,
+        batch: Option<usize>,
+    ) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.begin();
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
                 transaction.put(key.into_bytes(), value.to_bytes());
             }
             transaction.commit()?;
