@@ -21,8 +21,13 @@ use crate::{clock, flights};
 /// Runs what is ordered.
 pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
     let workload = Workload::find(&order.workload).ok_or("an unknown workload")?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(order.threads).enable_all().build()?;
+    let runtime = match order.operations {
+        // For a profiler, all of it happens below `measured_phase`.
+        Some(_) => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        None => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(order.threads).enable_all().build()?
+        }
+    };
     let cell = Cell { plan: Arc::new(plan::<S>(order, workload.kind)?), setup: setup(order, workload.kind) };
     match workload.kind {
         Kind::Ingest | Kind::Flights => cell.ingest::<S>(&runtime),
@@ -63,6 +68,7 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         sample_every: if order.level == Level::Memory { 16 } else { 1 },
         yields: S::STYLE == Style::Tasks && workers > order.threads,
         stop: AtomicBool::new(false),
+        operations_max: order.operations.map_or(u64::MAX, |all| all.div_ceil(workers as u64)),
         next: AtomicU64::new(0),
         batch: order.batch,
         draws: if draws { order.draw.workers(kind, workers)? } else { Vec::new() },
@@ -130,12 +136,12 @@ impl Cell {
         }
         let fills = matches!(self.plan.kind, Kind::Load | Kind::Insert);
         let mut tallies = Vec::new();
-        if !fills {
+        if !fills && order.operations.is_none() {
             tallies = self.together(runtime, &store, order.warm_up_seconds)?;
         }
         let before = Used::so_far(Some(&store));
         let started = clock::now();
-        let measured = self.together(runtime, &store, order.seconds)?;
+        let measured = self.measured_phase(runtime, &store, order.seconds)?;
         let mut result = Used::so_far(Some(&store)).since(&before);
         fill_in(&mut result, &measured, started)?;
         result.peak_bytes = resident_peak_bytes().saturating_sub(resident);
@@ -151,6 +157,12 @@ impl Cell {
             runtime.block_on(store.close())?;
         }
         Ok(result)
+    }
+
+    /// What a profiler switches itself on for.
+    #[inline(never)]
+    fn measured_phase<S: Store>(&self, runtime: &Runtime, store: &S, seconds: f64) -> Outcome<Vec<Tally>> {
+        self.together(runtime, store, seconds)
     }
 
     /// All workers at once, until the time is over or they are done.
@@ -188,6 +200,9 @@ impl Cell {
         deadline: Instant,
         done: impl Fn() -> bool,
     ) -> Outcome<()> {
+        if self.plan.operations_max < u64::MAX {
+            return Ok(());
+        }
         let mut maintained = Ok(());
         while maintained.is_ok() && clock::now() < deadline && !done() {
             let left = deadline.saturating_duration_since(clock::now());

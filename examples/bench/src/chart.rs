@@ -8,7 +8,7 @@ use crate::store::Outcome;
 const INK: RGBColor = RGBColor(1, 1, 1);
 const INK_IN_SVG: &str = "#010101";
 const WIDTH: u32 = 420;
-const FONT: (&str, i32) = ("sans-serif", 13);
+const FONT: (&str, i32) = ("sans-serif", 14);
 
 /// Distinct for colour-blind eyes, on white and on black (Okabe and Ito).
 const COLORS: [RGBColor; 10] = [

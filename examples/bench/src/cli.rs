@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
-use crate::{bars, compare, engines, report, suite, sweep, table};
+use crate::{bars, compare, cost, engines, report, suite, sweep, table};
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +28,16 @@ enum Command {
     /// Measure how throughput and latency grow with shards, tasks, keys, bytes of a value and the share of transfers
     /// across shards, of anabranch unless --engine says otherwise
     Scale(Box<Knobs>),
+    /// What a commit costs, layer by layer, and what a model makes of it for more cores
+    Cost,
+    /// So many operations of a workload on one thread, for a profiler: see docs/performance.md
+    Profile {
+        /// Operations of all tasks together
+        #[arg(long, default_value_t = 20_000)]
+        operations: u64,
+        #[command(flatten)]
+        knobs: Box<Knobs>,
+    },
     /// What got slower and what got faster between two results
     Compare {
         /// Results of before
@@ -165,6 +175,8 @@ pub(crate) fn workloads(names: &[impl AsRef<str>]) -> Outcome<Vec<&'static Workl
 pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
     match arguments.command {
         Command::Run(knobs) => suite::run(&knobs, sweep::asked(&knobs)?),
+        Command::Cost => cost::print(),
+        Command::Profile { operations, knobs } => suite::profile(&knobs, operations),
         Command::Scale(knobs) => suite::run(&knobs, sweep::scale(&knobs)?),
         Command::Compare { before, after, noise } => {
             let slower = compare::print(&read(&before)?, &read(&after)?, noise);

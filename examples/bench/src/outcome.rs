@@ -15,6 +15,9 @@ pub(crate) struct Order {
     pub(crate) warm_up_seconds: f64,
     /// Rows of a commit, where many are loaded; the engine's best if `None`.
     pub(crate) batch: Option<usize>,
+    /// Do so many operations, on one thread and however long it takes, instead of as many as the time allows.
+    #[serde(default)]
+    pub(crate) operations: Option<u64>,
     pub(crate) draw: crate::plan::Draw,
     pub(crate) level: crate::store::Level,
     pub(crate) directory: Option<std::path::PathBuf>,

@@ -149,6 +149,21 @@ fn seconds(knobs: &Knobs) -> f64 {
     knobs.seconds.unwrap_or(if knobs.quick { 0.12 } else { 1.0 })
 }
 
+/// One cell, with a fixed number of operations and on one thread, in this process, for a profiler to look at.
+pub(crate) fn profile(knobs: &Knobs, operations: u64) -> Outcome<ExitCode> {
+    for workload in knobs.workloads()? {
+        let engine = knobs.engines()?[0];
+        let directory = tempfile::tempdir()?;
+        let mut order = order(workload, engine, knobs)?;
+        order.operations = Some(operations);
+        order.threads = 1;
+        order.directory = Some(directory.path().join("data"));
+        let measured = (engine.run)(&order)?;
+        println!("{}: {} operations in {:.3} s", workload.name, measured.operations, measured.seconds);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> {
     let tasks = match workload.tasks {
         Tasks::Exactly(tasks) => tasks,
@@ -173,6 +188,7 @@ fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> 
         seconds,
         warm_up_seconds: seconds / 4.0,
         batch: knobs.batch,
+        operations: None,
         draw: Draw { keys: keys(knobs), zipf: knobs.zipf, cross, shards, seed: knobs.seed },
         level: knobs.durability.unwrap_or(workload.level),
         directory: None,
