@@ -14,7 +14,13 @@ pub(crate) struct Demands {
 }
 
 impl Demands {
-    /// Commits per second of so many cores and shards.
+    /// Commits per second if a core that finds a turn taken goes on with another task at once.
+    pub(crate) fn at_most(&self, cores: u32, shards: u32) -> f64 {
+        let all = self.side_by_side + self.turn + self.sequencer;
+        (f64::from(cores) * 1e9 / all).min(self.limit(shards))
+    }
+
+    /// Commits per second of so many cores and shards, if a core waits for what is taken.
     pub(crate) fn throughput(&self, cores: u32, shards: u32) -> f64 {
         let turn = self.turn / f64::from(shards);
         // How many commits are at each station: the sequencer, and any one of the shards, which are alike.
@@ -55,6 +61,7 @@ mod tests {
         assert!(throughput(16) > throughput(8));
         assert!(throughput(1000) < DEMANDS.limit(1000) && throughput(1000) > 0.99 * DEMANDS.limit(1000));
         assert!((DEMANDS.limit(64) - 2e7).abs() < 1.0);
+        assert!(DEMANDS.at_most(16, 16) > throughput(16) && DEMANDS.at_most(1000, 1000) <= 2e7);
     }
 
     #[test]
