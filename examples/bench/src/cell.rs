@@ -70,7 +70,7 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         stop: AtomicBool::new(false),
         operations_max: order.operations.map_or(u64::MAX, |all| all.div_ceil(workers as u64)),
         next: AtomicU64::new(0),
-        batch: order.batch,
+        batch: order.batch.unwrap_or_else(|| S::batch_rows(order.level)),
         draws: if draws { order.draw.workers(kind, workers)? } else { Vec::new() },
     })
 }

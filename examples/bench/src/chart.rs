@@ -104,6 +104,15 @@ pub(crate) fn ratios(bars: &[Bar]) -> Outcome<String> {
     })
 }
 
+/// A range that is wide enough to show two powers of ten, which are what a logarithmic axis names.
+fn decades(bottom: f64, top: f64) -> (f64, f64) {
+    if top.log10().floor() - bottom.log10().ceil() >= 1.0 {
+        (bottom, top)
+    } else {
+        (10f64.powf(bottom.log10().floor()), 10f64.powf(top.log10().ceil()))
+    }
+}
+
 /// Lines over a logarithmic scale. `ticks` are the names of the places 0, 1, 2 .. from left to right.
 pub(crate) fn lines(
     lines: &[Line],
@@ -124,6 +133,7 @@ pub(crate) fn lines(
         near.map_or(String::new(), |(name, _)| name.clone())
     };
     let (bottom, top) = range(&mut all().map(|point| point.1));
+    let (bottom, top) = decades(bottom.max(1e-9) * 0.8, top.max(1e-9) * 1.3);
     svg(240, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
@@ -132,7 +142,7 @@ pub(crate) fn lines(
             .y_label_area_size(64)
             .build_cartesian_2d(
                 0.0..right.max(1e-9),
-                (bottom.max(1e-9) * 0.8..top.max(1e-9) * 1.3).log_scale(),
+                (bottom..top).log_scale(),
             )
             .map_err(|error| error.to_string())?;
         chart
@@ -172,6 +182,12 @@ mod tests {
         let ticks = ["1 shard".to_owned(), "4 shards".to_owned()];
         let chart = lines(&[line], &ticks, "shards", "ops/s", &|y| y.to_string()).unwrap();
         assert!(chart.contains("4 shards") && chart.contains("polyline"));
+    }
+
+    #[test]
+    fn an_axis_shows_two_powers_of_ten() {
+        assert_eq!(decades(20.0, 70.0), (10.0, 100.0));
+        assert_eq!(decades(5.0, 2000.0), (5.0, 2000.0));
     }
 
     #[test]

@@ -174,10 +174,10 @@ pub(crate) fn workloads(names: &[impl AsRef<str>]) -> Outcome<Vec<&'static Workl
 
 pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
     match arguments.command {
-        Command::Run(knobs) => suite::run(&knobs, sweep::asked(&knobs)?),
+        Command::Run(knobs) => suite::run(&knobs, &sweep::asked(&knobs)?),
         Command::Cost => cost::print(),
         Command::Profile { operations, knobs } => suite::profile(&knobs, operations),
-        Command::Scale(knobs) => suite::run(&knobs, sweep::scale(&knobs)?),
+        Command::Scale(knobs) => suite::run(&knobs, &sweep::scale(&knobs)?),
         Command::Compare { before, after, noise } => {
             let slower = compare::print(&read(&before)?, &read(&after)?, noise);
             Ok(if slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })

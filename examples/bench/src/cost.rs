@@ -233,7 +233,7 @@ fn log(runtime: &tokio::runtime::Runtime, directory: &Path, keys: &Keys, value: 
 /// since only one is in it at a time.
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds for people")]
 fn contended() -> Outcome<f64> {
-    let mut least = f64::MAX;
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let sequencer = memory_sequencer();
         let started = clock::now();
@@ -243,9 +243,11 @@ fn contended() -> Outcome<f64> {
             thread.join()
         });
         both.map_err(|_| "a thread panicked")?;
-        least = least.min(started.elapsed().as_nanos() as f64 / (2 * RUNS) as f64);
+        rounds.push(started.elapsed().as_nanos() as f64 / (2 * RUNS) as f64);
     }
-    Ok(least)
+    // Not the least, in which a busy machine let one run after the other.
+    rounds.sort_by(f64::total_cmp);
+    Ok(rounds[ROUNDS / 2])
 }
 
 /// Nanoseconds of one `insert` over keys that are there, with so many tasks: of all threads, and by the clock.
@@ -326,10 +328,7 @@ fn model(layers: &Layers) {
          sequencer; with a log {:.0} and {:.0}.\n",
         logged.side_by_side, logged.turn
     );
-    println!(
-        "| cores, and as many shards | update/s, in memory | of the ideal | update/s, logged | of the ideal |"
-    );
-    println!("|---:|---:|---:|---:|---:|");
+    println!("| cores, and as many shards | update/s, in memory | update/s, logged |\n|---:|---:|---:|");
     for cores in [1, 2, 4, 8, 16, 32, 64] {
         let of = |demands: &Demands| {
             let (least, most) = (demands.throughput(cores, cores), demands.at_most(cores, cores));

@@ -51,7 +51,7 @@ pub(crate) struct Plan {
     /// Of each worker.
     pub(crate) operations_max: u64,
     /// Rows of a commit, where many are loaded.
-    pub(crate) batch: Option<usize>,
+    pub(crate) batch: usize,
     /// The next new key, where workers draw them from one source.
     pub(crate) next: AtomicU64,
     pub(crate) draws: Vec<Vec<Drawn>>,

@@ -138,11 +138,12 @@ fn knob(cell: &Cell) -> &str {
 }
 
 type Look = fn(&Measured) -> f64;
+type Label<'l> = &'l dyn Fn(&f64) -> String;
 
 fn curves_of_sweep(html: &mut String, run: &Run, cells: &[&Cell]) -> Outcome<()> {
     let (workload, knob) = (&cells[0].workload, knob(cells[0]));
     let plain = |number: &f64| short(*number);
-    let charts: [(&str, Look, &dyn Fn(&f64) -> String); 4] = [
+    let charts: [(&str, Look, Label<'_>); 4] = [
         (&cells[0].unit, |measured| measured.value, &plain),
         ("99th percentile", |measured| float(measured.p99), &|latency| time(*latency)),
         ("operations per sync", |measured| per(measured.operations, measured.syncs.unwrap_or(0)), &plain),
@@ -156,8 +157,10 @@ fn curves_of_sweep(html: &mut String, run: &Run, cells: &[&Cell]) -> Outcome<()>
         let mut places: Vec<f64> = cells.iter().filter_map(|cell| Some(cell.point.as_ref()?.1)).collect();
         places.sort_by(f64::total_cmp);
         places.dedup();
-        let ticks: Vec<String> = places.iter().map(|place| short(*place)).collect();
-        let place = |value: f64| places.iter().zip(0u32..).find(|(place, _)| **place == value);
+        let name = |place: &f64| if *place < 1e5 { place.to_string() } else { short(*place) };
+        let ticks: Vec<String> = places.iter().map(name).collect();
+        let place =
+            |value: f64| places.iter().zip(0u32..).find(|(place, _)| place.total_cmp(&&value).is_eq());
         let lines: Vec<Line> = lines
             .into_iter()
             .map(|line| {

@@ -16,7 +16,7 @@ use crate::sweep::{Part, Point};
 use crate::workload::{Kind, Tasks, Workload};
 use crate::{clock, machine, report, table};
 
-pub(crate) fn run(knobs: &Knobs, parts: Vec<Part>) -> Outcome<ExitCode> {
+pub(crate) fn run(knobs: &Knobs, parts: &[Part]) -> Outcome<ExitCode> {
     let mut engines = knobs.engines()?;
     if parts.iter().all(|part| part.alone) && knobs.engine.is_empty() {
         engines.truncate(1);
@@ -31,9 +31,9 @@ pub(crate) fn run(knobs: &Knobs, parts: Vec<Part>) -> Outcome<ExitCode> {
         cells: Vec::new(),
     };
     let cells = parts.iter().map(|part| part.workloads.len() * part.points.len()).sum::<usize>();
-    println!("about {:.0} min, if nothing hangs", estimate(&parts, &engines, rounds) / 60.0 + 0.5);
+    println!("about {:.0} min, if nothing hangs", estimate(parts, &engines, rounds) / 60.0 + 0.5);
     let bar = progress((cells * engines.len() * rounds) as u64)?;
-    'all: for part in &parts {
+    'all: for part in parts {
         for workload in &part.workloads {
             let cells = measure_all(workload, &engines, &part.points, rounds, (&bar, &stopped));
             results.cells.extend(cells);

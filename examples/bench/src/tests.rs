@@ -92,11 +92,7 @@ impl Store for Lossy {
         Ok(0)
     }
 
-    async fn load(
-        &self,
-        rows: impl Iterator<Item = (String, Value)> + Send,
-        batch: Option<usize>,
-    ) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         self.0.load(rows, batch).await
     }
 

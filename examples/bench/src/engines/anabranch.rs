@@ -39,6 +39,11 @@ pub(crate) struct Anabranch {
 impl Store for Anabranch {
     const STYLE: Style = Style::Tasks;
 
+    /// As the sink has it by default: it keeps several batches under way, so they needn't be large.
+    fn batch_rows(_: Level) -> usize {
+        256
+    }
+
     async fn open(setup: &Setup) -> Outcome<Self> {
         let mut builder =
             Engine::<String, Value>::builder().partition(Placement { by_number: setup.by_number });
@@ -111,13 +116,8 @@ impl Store for Anabranch {
         Ok(order.rows)
     }
 
-    async fn load(
-        &self,
-        rows: impl Iterator<Item = (String, Value)> + Send,
-        batch: Option<usize>,
-    ) -> Outcome<()> {
-        let options = IngestOptions::default();
-        let mut sink = self.db.ingest(batch.map_or(options, |rows| options.batch_rows(rows)));
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+        let mut sink = self.db.ingest(IngestOptions::default().batch_rows(batch));
         for (key, value) in rows {
             sink.send(key, value).await?;
         }

@@ -21,8 +21,6 @@ use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missi
 /// had not got to when it was closed it leaves out when it is opened again, because it orders segments by file times,
 /// which opening them changes.
 const SEGMENT_BYTES: u64 = 256 << 20;
-/// Rows of one transaction where many are loaded.
-const BATCH_ROWS: usize = 256;
 
 impl MemSize for Value {
     fn mem_size(&self) -> usize {
@@ -98,16 +96,12 @@ impl Store for FluxMap {
         Ok(order.rows)
     }
 
-    async fn load(
-        &self,
-        rows: impl Iterator<Item = (String, Value)> + Send,
-        batch: Option<usize>,
-    ) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut handle = self.0.handle();
             handle.begin()?;
-            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
+            for (key, value) in rows.by_ref().take(batch) {
                 handle.insert(key, value).await?;
             }
             handle.commit().await?;

@@ -70,7 +70,7 @@ impl Store for RawFile {
     }
 
     /// Nothing that it holds is ever asked for.
-    async fn load(&self, _: impl Iterator<Item = (String, Value)> + Send, _: Option<usize>) -> Outcome<()> {
+    async fn load(&self, _: impl Iterator<Item = (String, Value)> + Send, _: usize) -> Outcome<()> {
         Ok(())
     }
 

@@ -12,9 +12,6 @@ use super::bytes::{number, with_number};
 use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
-/// Rows of one transaction where many are loaded.
-const BATCH_ROWS: usize = 256;
-
 /// On disk, whether more threads than workers help depends on how much they get into each other's way. So it can be
 /// had with `FEW`, too.
 #[derive(Clone)]
@@ -101,15 +98,11 @@ impl<const FEW: bool> Store for SurrealMx<FEW> {
         Ok(order.rows)
     }
 
-    async fn load(
-        &self,
-        rows: impl Iterator<Item = (String, Value)> + Send,
-        batch: Option<usize>,
-    ) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.transaction(true);
-            for (key, value) in rows.by_ref().take(batch.unwrap_or(BATCH_ROWS)) {
+            for (key, value) in rows.by_ref().take(batch) {
                 transaction.set(key, value.to_bytes())?;
             }
             transaction.commit()?;
