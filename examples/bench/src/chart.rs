@@ -140,10 +140,7 @@ pub(crate) fn lines(
             .margin_right(28)
             .x_label_area_size(38)
             .y_label_area_size(64)
-            .build_cartesian_2d(
-                0.0..right.max(1e-9),
-                (bottom..top).log_scale(),
-            )
+            .build_cartesian_2d(0.0..right.max(1e-9), (bottom..top).log_scale())
             .map_err(|error| error.to_string())?;
         chart
             .configure_mesh()

@@ -116,7 +116,7 @@ pub(crate) struct Knobs {
     #[arg(long)]
     pub(crate) sweep: Vec<String>,
     /// Give up on a measurement after so many seconds beyond its time
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 60.0)]
     pub(crate) patience: f64,
     /// Where engines on disk keep their files while they are measured [default: the system's temporary directory]
     #[arg(long)]

@@ -159,8 +159,7 @@ fn curves_of_sweep(html: &mut String, run: &Run, cells: &[&Cell]) -> Outcome<()>
         places.dedup();
         let name = |place: &f64| if *place < 1e5 { place.to_string() } else { short(*place) };
         let ticks: Vec<String> = places.iter().map(name).collect();
-        let place =
-            |value: f64| places.iter().zip(0u32..).find(|(place, _)| place.total_cmp(&&value).is_eq());
+        let place = |value: f64| places.iter().zip(0u32..).find(|(place, _)| place.total_cmp(&value).is_eq());
         let lines: Vec<Line> = lines
             .into_iter()
             .map(|line| {
