@@ -19,7 +19,7 @@ td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align:
 td:first-child, th:first-child, .text { text-align: left; }
 td:first-child, th:first-child { position: sticky; left: 0; background: Canvas; }
 tr:has(th) th { padding-top: 1.2rem; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin-bottom: .8rem; }
 .legend i { display: inline-block; width: 1rem; height: .25rem; margin-right: .4rem; vertical-align: middle; }
 .behind { color: var(--behind); font-weight: 600; } .why { white-space: normal; text-align: left; opacity: .75; min-width: 16rem; }
 code { font-size: .85em; overflow-wrap: anywhere; }
