@@ -8,7 +8,6 @@ use std::sync::Arc;
 use anabranch_shard::{
     Changed, CommitsRefused, HashPartition, Key, Level, Part, Partition, Updated, Validation, Value,
 };
-use anabranch_wal::Timestamp;
 
 use crate::ingest::{Ingest, IngestOptions};
 use crate::inner::{Failed, Inner};

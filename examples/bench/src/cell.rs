@@ -9,23 +9,28 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::clock;
 use crate::keys::{Keys, Value};
 use crate::machine::{resident_bytes, resident_peak_bytes, written_bytes};
 use crate::operation::{START, Tally, check_number, own_share, work};
 use crate::outcome::{Measured, Order};
 use crate::plan::Plan;
-use crate::store::{Failure, Level, Outcome, Setup, Store, Style, missing};
+use crate::store::{Counters, Failure, Level, Outcome, Setup, Store, Style, missing};
 use crate::workload::{Kind, Workload};
+use crate::{clock, flights};
 
 /// Runs what is ordered.
 pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
     let workload = Workload::find(&order.workload).ok_or("an unknown workload")?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(order.threads).enable_all().build()?;
+    let runtime = match order.operations {
+        // For a profiler, all of it happens below `measured_phase`.
+        Some(_) => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        None => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(order.threads).enable_all().build()?
+        }
+    };
     let cell = Cell { plan: Arc::new(plan::<S>(order, workload.kind)?), setup: setup(order, workload.kind) };
     match workload.kind {
-        Kind::Ingest => cell.ingest::<S>(&runtime),
+        Kind::Ingest | Kind::Flights => cell.ingest::<S>(&runtime),
         Kind::Reopen => cell.reopen::<S>(&runtime),
         Kind::Memory => cell.memory::<S>(&runtime),
         _ => cell.repeat::<S>(&runtime, order),
@@ -35,13 +40,15 @@ pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
 fn setup(order: &Order, kind: Kind) -> Setup {
     let by_number = matches!(kind, Kind::Transfer { .. } | Kind::Mixed) && order.draw.cross.is_some();
     let directory = order.directory.clone().unwrap_or_default();
-    Setup { directory, level: order.level, shards: order.shards, by_number }
+    let sync_every = if kind == Kind::Flights { Duration::from_secs(1) } else { Duration::from_millis(100) };
+    Setup { directory, level: order.level, shards: order.shards, by_number, sync_every }
 }
 
 fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
     let count = order.draw.keys;
     let (all, present) = match kind {
         Kind::Load => (count, 0),
+        Kind::Flights => (0, 0),
         Kind::Insert | Kind::Ycsb('d' | 'e') => (2 * count, count),
         _ => (count, count),
     };
@@ -51,7 +58,7 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         (Style::Threads, Level::Full) if !S::FEW_THREADS => order.tasks,
         _ => order.tasks.min(order.threads),
     };
-    let draws = !matches!(kind, Kind::Ingest | Kind::Reopen | Kind::Memory);
+    let draws = !matches!(kind, Kind::Ingest | Kind::Flights | Kind::Reopen | Kind::Memory);
     Ok(Plan {
         kind,
         keys: Keys::new(all),
@@ -61,7 +68,9 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         sample_every: if order.level == Level::Memory { 16 } else { 1 },
         yields: S::STYLE == Style::Tasks && workers > order.threads,
         stop: AtomicBool::new(false),
+        operations_max: order.operations.map_or(u64::MAX, |all| all.div_ceil(workers as u64)),
         next: AtomicU64::new(0),
+        batch: order.batch.unwrap_or_else(|| S::batch_rows(order.level)),
         draws: if draws { order.draw.workers(kind, workers)? } else { Vec::new() },
     })
 }
@@ -75,19 +84,22 @@ struct Cell {
 struct Used {
     cpu_seconds: f64,
     written_bytes: u64,
+    written_exact: bool,
     syncs: Option<u64>,
 }
 
 impl Used {
     fn so_far(store: Option<&impl Store>) -> Self {
-        let syncs = store.and_then(|store| store.counters().syncs);
-        Self { cpu_seconds: clock::cpu_seconds(), written_bytes: written_bytes(), syncs }
+        let Counters { syncs, written } = store.map_or(Counters::default(), Store::counters);
+        let written_bytes = written.unwrap_or_else(written_bytes);
+        Self { cpu_seconds: clock::cpu_seconds(), written_bytes, written_exact: written.is_some(), syncs }
     }
 
     fn since(&self, before: &Self) -> Measured {
         Measured {
             cpu_seconds: self.cpu_seconds - before.cpu_seconds,
             written_bytes: self.written_bytes - before.written_bytes,
+            written_exact: self.written_exact,
             syncs: self.syncs.zip(before.syncs).map(|(now, then)| now - then),
             workers: 1,
             ..Measured::default()
@@ -117,19 +129,19 @@ impl Cell {
     fn repeat<S: Store>(&self, runtime: &Runtime, order: &Order) -> Outcome<Measured> {
         let resident = resident_bytes();
         let store = runtime.block_on(S::open(&self.setup))?;
-        runtime.block_on(store.load(self.rows(0..self.plan.present)))?;
+        runtime.block_on(store.load(self.rows(0..self.plan.present), self.plan.batch))?;
         let mut open = Vec::new();
         if let Kind::Begin { open: count } = self.plan.kind {
             open = (0..count).map(|_| store.begin()).collect::<Outcome<Vec<Box<dyn Any + Send>>>>()?;
         }
         let fills = matches!(self.plan.kind, Kind::Load | Kind::Insert);
         let mut tallies = Vec::new();
-        if !fills {
+        if !fills && order.operations.is_none() {
             tallies = self.together(runtime, &store, order.warm_up_seconds)?;
         }
         let before = Used::so_far(Some(&store));
         let started = clock::now();
-        let measured = self.together(runtime, &store, order.seconds)?;
+        let measured = self.measured_phase(runtime, &store, order.seconds)?;
         let mut result = Used::so_far(Some(&store)).since(&before);
         fill_in(&mut result, &measured, started)?;
         result.peak_bytes = resident_peak_bytes().saturating_sub(resident);
@@ -145,6 +157,12 @@ impl Cell {
             runtime.block_on(store.close())?;
         }
         Ok(result)
+    }
+
+    /// What a profiler switches itself on for.
+    #[inline(never)]
+    fn measured_phase<S: Store>(&self, runtime: &Runtime, store: &S, seconds: f64) -> Outcome<Vec<Tally>> {
+        self.together(runtime, store, seconds)
     }
 
     /// All workers at once, until the time is over or they are done.
@@ -182,6 +200,9 @@ impl Cell {
         deadline: Instant,
         done: impl Fn() -> bool,
     ) -> Outcome<()> {
+        if self.plan.operations_max < u64::MAX {
+            return Ok(());
+        }
         let mut maintained = Ok(());
         while maintained.is_ok() && clock::now() < deadline && !done() {
             let left = deadline.saturating_duration_since(clock::now());
@@ -231,6 +252,9 @@ impl Cell {
     }
 
     fn ingest<S: Store>(&self, runtime: &Runtime) -> Outcome<Measured> {
+        // Read and parsed before the clock starts.
+        let flights = (self.plan.kind == Kind::Flights).then(flights::rows).transpose()?;
+        let rows = flights.as_ref().map_or(self.plan.present, Vec::len);
         let resident = resident_bytes();
         let store = runtime.block_on(S::open(&self.setup))?;
         let before = Used::so_far(Some(&store));
@@ -238,7 +262,13 @@ impl Cell {
         let load = {
             let (store, cell) =
                 (store.clone(), Self { plan: Arc::clone(&self.plan), setup: self.setup.clone() });
-            async move { store.load(cell.rows(0..cell.plan.present)).await }
+            async move {
+                let batch = cell.plan.batch;
+                match flights {
+                    Some(flights) => store.load(flights.into_iter(), batch).await,
+                    None => store.load(cell.rows(0..cell.plan.present), batch).await,
+                }
+            }
         };
         // On a worker of the runtime, as a task of a program would.
         if S::STYLE == Style::Tasks {
@@ -249,14 +279,32 @@ impl Cell {
         let seconds = started.elapsed().as_secs_f64();
         let mut result = Used::so_far(Some(&store)).since(&before);
         result.peak_bytes = resident_peak_bytes().saturating_sub(resident);
-        self.finish_timed(&mut result, seconds);
+        finish_timed(&mut result, rows, seconds);
         if S::READABLE {
-            runtime.block_on(self.check(&store, &[]))?;
+            runtime.block_on(self.check_loaded(&store))?;
         } else {
             return Err("it stores nothing that could be checked".into());
         }
         runtime.block_on(store.close())?;
+        if self.setup.level == Level::Full {
+            let store = runtime.block_on(S::open(&self.setup))?;
+            let checked = runtime.block_on(self.check_loaded(&store));
+            checked.map_err(|error| format!("reopened: {error}"))?;
+            runtime.block_on(store.close())?;
+        }
         Ok(result)
+    }
+
+    async fn check_loaded<S: Store>(&self, store: &S) -> Outcome<()> {
+        if self.plan.kind != Kind::Flights {
+            return self.check(store, &[]).await;
+        }
+        for (key, value) in flights::rows()? {
+            if store.get(&key).await?.ok_or_else(|| missing(&key))? != value.0 {
+                return Err(format!("{key} has the value of another flight").into());
+            }
+        }
+        Ok(())
     }
 
     fn reopen<S: Store>(&self, runtime: &Runtime) -> Outcome<Measured> {
@@ -265,16 +313,16 @@ impl Cell {
         }
         let half = self.plan.present / 2;
         let store = runtime.block_on(S::open(&self.setup))?;
-        runtime.block_on(store.load(self.rows(0..half)))?;
+        runtime.block_on(store.load(self.rows(0..half), self.plan.batch))?;
         runtime.block_on(store.maintain())?;
-        runtime.block_on(store.load(self.rows(half..self.plan.present)))?;
+        runtime.block_on(store.load(self.rows(half..self.plan.present), self.plan.batch))?;
         runtime.block_on(store.close())?;
         let before = Used::so_far(None::<&S>);
         let started = clock::now();
         let store = runtime.block_on(S::open(&self.setup))?;
         let seconds = started.elapsed().as_secs_f64();
         let mut result = Used::so_far(None::<&S>).since(&before);
-        self.finish_timed(&mut result, seconds);
+        finish_timed(&mut result, self.plan.present, seconds);
         runtime.block_on(self.check(&store, &[]))?;
         runtime.block_on(store.close())?;
         Ok(result)
@@ -286,22 +334,22 @@ impl Cell {
         let before = Used::so_far(None::<&S>);
         let started = clock::now();
         let store = runtime.block_on(S::open(&self.setup))?;
-        runtime.block_on(store.load(self.rows(0..self.plan.present)))?;
+        runtime.block_on(store.load(self.rows(0..self.plan.present), self.plan.batch))?;
         let mut result = Used::so_far(None::<&S>).since(&before);
-        self.finish_timed(&mut result, started.elapsed().as_secs_f64());
+        finish_timed(&mut result, self.plan.present, started.elapsed().as_secs_f64());
         result.value = resident_bytes().saturating_sub(resident) as f64 / self.plan.present as f64;
         result.peak_bytes = resident_peak_bytes().saturating_sub(resident);
         runtime.block_on(self.check(&store, &[]))?;
         runtime.block_on(store.close())?;
         Ok(result)
     }
+}
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    fn finish_timed(&self, result: &mut Measured, seconds: f64) {
-        result.operations = self.plan.present as u64;
-        result.seconds = seconds;
-        result.value = self.plan.present as f64 / seconds;
-    }
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn finish_timed(result: &mut Measured, rows: usize, seconds: f64) {
+    result.operations = rows as u64;
+    result.seconds = seconds;
+    result.value = rows as f64 / seconds;
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]

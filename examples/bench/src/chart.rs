@@ -7,11 +7,11 @@ use crate::store::Outcome;
 
 const INK: RGBColor = RGBColor(1, 1, 1);
 const INK_IN_SVG: &str = "#010101";
-const WIDTH: u32 = 520;
-const FONT: (&str, i32) = ("sans-serif", 13);
+const WIDTH: u32 = 420;
+const FONT: (&str, i32) = ("sans-serif", 14);
 
 /// Distinct for colour-blind eyes, on white and on black (Okabe and Ito).
-const COLORS: [RGBColor; 8] = [
+const COLORS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -20,11 +20,15 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(128, 128, 128),
     RGBColor(160, 150, 40),
+    RGBColor(120, 94, 200),
+    RGBColor(150, 90, 60),
 ];
 
 pub(crate) struct Bar {
     pub(crate) label: String,
     pub(crate) ratio: f64,
+    /// The least and the most over the rounds.
+    pub(crate) spread: Option<(f64, f64)>,
 }
 
 pub(crate) struct Line {
@@ -32,6 +36,12 @@ pub(crate) struct Line {
     /// The same for the same engine in all charts of a page.
     pub(crate) color: usize,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// The colour of lines with this number, for a legend.
+pub(crate) fn css_color(color: usize) -> String {
+    let RGBColor(red, green, blue) = COLORS[color % COLORS.len()];
+    format!("rgb({red} {green} {blue})")
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -79,6 +89,11 @@ pub(crate) fn ratios(bars: &[Bar]) -> Outcome<String> {
             let pixel = chart.backend_coord(&(least, middle));
             let drawn = chart.draw_series([Rectangle::new(corners, color.filled())]);
             drawn.map_err(|error| error.to_string())?;
+            if let Some((low, high)) = bar.spread {
+                let whisker = [low, high].map(|end| (end.clamp(least, most), middle));
+                let drawn = chart.draw_series([PathElement::new(whisker, INK)]);
+                drawn.map_err(|error| error.to_string())?;
+            }
             let style = FONT.into_font().color(&INK);
             let name = Text::new(bar.label.clone(), (4, pixel.1 - 7), style.clone());
             area.draw(&name).map_err(|error| error.to_string())?;
@@ -89,12 +104,21 @@ pub(crate) fn ratios(bars: &[Bar]) -> Outcome<String> {
     })
 }
 
-/// Lines over a logarithmic scale.
+/// A range that is wide enough to show two powers of ten, which are what a logarithmic axis names.
+fn decades(bottom: f64, top: f64) -> (f64, f64) {
+    if top.log10().floor() - bottom.log10().ceil() >= 1.0 {
+        (bottom, top)
+    } else {
+        (10f64.powf(bottom.log10().floor()), 10f64.powf(top.log10().ceil()))
+    }
+}
+
+/// Lines over a logarithmic scale. `ticks` are the names of the places 0, 1, 2 .. from left to right.
 pub(crate) fn lines(
     lines: &[Line],
+    ticks: &[String],
     x_title: &str,
     y_title: &str,
-    x_label: &dyn Fn(&f64) -> String,
     y_label: &dyn Fn(&f64) -> String,
 ) -> Outcome<String> {
     let all = || lines.iter().flat_map(|line| &line.points);
@@ -103,24 +127,28 @@ pub(crate) fn lines(
         let least = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
         (least, values.iter().copied().reduce(f64::max).unwrap_or(1.0))
     };
-    let (left, right) = range(&mut all().map(|point| point.0));
+    let right = f64::from(u32::try_from(ticks.len().saturating_sub(1))?);
+    let x_label = |x: &f64| {
+        let near = ticks.iter().zip(0u32..).find(|(_, place)| (x - f64::from(*place)).abs() < 0.01);
+        near.map_or(String::new(), |(name, _)| name.clone())
+    };
     let (bottom, top) = range(&mut all().map(|point| point.1));
-    svg(300, |area| {
+    let (bottom, top) = decades(bottom.max(1e-9) * 0.8, top.max(1e-9) * 1.3);
+    svg(240, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(28)
             .x_label_area_size(38)
             .y_label_area_size(64)
-            .build_cartesian_2d(
-                left..right.max(left + 1e-9),
-                (bottom.max(1e-9) * 0.8..top.max(1e-9) * 1.3).log_scale(),
-            )
+            .build_cartesian_2d(0.0..right.max(1e-9), (bottom..top).log_scale())
             .map_err(|error| error.to_string())?;
         chart
             .configure_mesh()
             .x_desc(x_title)
             .y_desc(y_title)
-            .x_label_formatter(x_label)
+            .disable_x_mesh()
+            .x_labels(ticks.len())
+            .x_label_formatter(&x_label)
             .y_label_formatter(y_label)
             .y_labels(6)
             .axis_style(INK)
@@ -132,18 +160,9 @@ pub(crate) fn lines(
         for line in lines {
             let color = COLORS[line.color % COLORS.len()];
             let series = LineSeries::new(line.points.iter().copied(), color.stroke_width(2)).point_size(3);
-            chart
-                .draw_series(series)
-                .map_err(|error| error.to_string())?
-                .label(line.label.clone())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
+            chart.draw_series(series).map_err(|error| error.to_string())?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .label_font(FONT.into_font().color(&INK))
-            .draw()
-            .map_err(|error| error.to_string().into())
+        Ok(())
     })
 }
 
@@ -153,17 +172,24 @@ mod tests {
 
     #[test]
     fn charts_follow_the_colour_of_the_page() {
-        let bar = |ratio| Bar { label: "get".into(), ratio };
+        let bar = |ratio| Bar { label: "get".into(), ratio, spread: Some((0.4, 2.0)) };
         let chart = ratios(&[bar(0.5), bar(1000.0)]).unwrap();
         assert!(chart.starts_with("<svg") && chart.contains("currentColor") && !chart.contains(INK_IN_SVG));
-        let line = Line { label: "anabranch".into(), color: 0, points: vec![(1.0, 10.0), (4.0, 20.0)] };
-        let chart = lines(&[line], "shards", "ops/s", &|x| x.to_string(), &|y| y.to_string()).unwrap();
-        assert!(chart.contains("anabranch") && chart.contains("polyline"));
+        let line = Line { label: "anabranch".into(), color: 0, points: vec![(0.0, 10.0), (1.0, 20.0)] };
+        let ticks = ["1 shard".to_owned(), "4 shards".to_owned()];
+        let chart = lines(&[line], &ticks, "shards", "ops/s", &|y| y.to_string()).unwrap();
+        assert!(chart.contains("4 shards") && chart.contains("polyline"));
+    }
+
+    #[test]
+    fn an_axis_shows_two_powers_of_ten() {
+        assert_eq!(decades(20.0, 70.0), (10.0, 100.0));
+        assert_eq!(decades(5.0, 2000.0), (5.0, 2000.0));
     }
 
     #[test]
     fn a_line_of_one_point_is_drawn() {
-        let line = Line { label: "anabranch".into(), color: 0, points: vec![(1.0, 10.0)] };
-        assert!(lines(&[line], "", "", &|x| x.to_string(), &|y| y.to_string()).is_ok());
+        let line = Line { label: "anabranch".into(), color: 0, points: vec![(0.0, 10.0)] };
+        assert!(lines(&[line], &["1".to_owned()], "", "", &|y| y.to_string()).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
-use crate::{compare, contention, engines, report, suite, table};
+use crate::{bars, compare, contention, cost, engines, report, suite, sweep, table};
 
 #[derive(Parser)]
 #[command(
@@ -25,6 +25,19 @@ pub(crate) struct Arguments {
 enum Command {
     /// Measure, and print a table; with --json and --html also write the results
     Run(Box<Knobs>),
+    /// Measure how throughput and latency grow with shards, tasks, keys, bytes of a value and the share of transfers
+    /// across shards, of anabranch unless --engine says otherwise
+    Scale(Box<Knobs>),
+    /// What a commit costs, layer by layer, and what a model makes of it for more cores
+    Cost,
+    /// So many operations of a workload on one thread, for a profiler: see docs/performance.md
+    Profile {
+        /// Operations of all tasks together
+        #[arg(long, default_value_t = 20_000)]
+        operations: u64,
+        #[command(flatten)]
+        knobs: Box<Knobs>,
+    },
     /// What got slower and what got faster between two results
     Compare {
         /// Results of before
@@ -35,13 +48,17 @@ enum Command {
         #[arg(long, default_value_t = 15.0)]
         noise: f64,
     },
-    /// Make the HTML report of a result
+    /// Make the HTML report of results
     Report {
-        /// What `run --json` wrote
-        results: PathBuf,
+        /// What `run --json` wrote; of several, the measurements are put together
+        #[arg(required = true)]
+        results: Vec<PathBuf>,
         /// The page to write
         #[arg(short, long, default_value = "report.html")]
         output: PathBuf,
+        /// Print Markdown tables instead: anabranch against what it is to reach, and against the best peer
+        #[arg(long)]
+        markdown: bool,
     },
     /// How often commits are refused, against how much transactions want the same keys
     Contention(contention::Knobs),
@@ -94,9 +111,12 @@ pub(crate) struct Knobs {
     /// Rounds, each over all engines [default: 5; 2 if quick]
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
-    /// Vary one knob: shards, tasks, keys, value or cross, as in shards=1,2,4,8
+    /// Rows of a commit, where many are loaded [default: what suits the engine best]
     #[arg(long)]
-    pub(crate) sweep: Option<String>,
+    pub(crate) batch: Option<usize>,
+    /// Vary a knob: shards, tasks, keys, value-size, cross-share or batch, as in shards=1,2,4,8. Can be given again
+    #[arg(long)]
+    pub(crate) sweep: Vec<String>,
     /// Give up on a measurement after so many seconds beyond its time
     #[arg(long, default_value_t = 60.0)]
     pub(crate) patience: f64,
@@ -119,17 +139,7 @@ impl Knobs {
         if self.workload.is_empty() {
             return Ok(workload::ALL.iter().collect());
         }
-        let mut chosen = Vec::new();
-        for name in &self.workload {
-            if let Some(start) = name.strip_suffix('*') {
-                chosen.extend(workload::ALL.iter().filter(|workload| workload.name.starts_with(start)));
-            } else {
-                let known: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
-                let unknown = || format!("there is no workload {name:?}; there are: {}", known.join(", "));
-                chosen.push(Workload::find(name).ok_or_else(unknown)?);
-            }
-        }
-        Ok(chosen)
+        workloads(&self.workload)
     }
 
     pub(crate) fn engines(&self) -> Outcome<Vec<&'static engines::Engine>> {
@@ -148,15 +158,42 @@ impl Knobs {
     }
 }
 
+/// Workloads by their names, or by the beginnings of them.
+pub(crate) fn workloads(names: &[impl AsRef<str>]) -> Outcome<Vec<&'static Workload>> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let name = name.as_ref();
+        if let Some(start) = name.strip_suffix('*') {
+            chosen.extend(workload::ALL.iter().filter(|workload| workload.name.starts_with(start)));
+        } else {
+            let known: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
+            let unknown = || format!("there is no workload {name:?}; there are: {}", known.join(", "));
+            chosen.push(Workload::find(name).ok_or_else(unknown)?);
+        }
+    }
+    Ok(chosen)
+}
+
 pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
     match arguments.command {
-        Command::Run(knobs) => suite::run(&knobs),
+        Command::Run(knobs) => suite::run(&knobs, &sweep::asked(&knobs)?),
+        Command::Cost => cost::print(),
+        Command::Profile { operations, knobs } => suite::profile(&knobs, operations),
+        Command::Scale(knobs) => suite::run(&knobs, &sweep::scale(&knobs)?),
         Command::Compare { before, after, noise } => {
             let slower = compare::print(&read(&before)?, &read(&after)?, noise);
             Ok(if slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        Command::Report { results, output } => {
-            std::fs::write(&output, report::page(&read(&results)?)?)?;
+        Command::Report { results, output, markdown } => {
+            let mut run = read(&results[0])?;
+            for path in &results[1..] {
+                run.add(read(path)?);
+            }
+            if markdown {
+                println!("{}", bars::markdown(&run)?);
+                return Ok(ExitCode::SUCCESS);
+            }
+            std::fs::write(&output, report::page(&run)?)?;
             println!("wrote {}", output.display());
             Ok(ExitCode::SUCCESS)
         }

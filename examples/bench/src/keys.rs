@@ -34,6 +34,11 @@ impl Value {
         Self(number, Filler(vec![b'x'; bytes.saturating_sub(8)].into_boxed_slice()))
     }
 
+    /// Of a number and bytes of the caller's own.
+    pub(crate) fn of(number: u64, bytes: &[u8]) -> Self {
+        Self(number, Filler(bytes.into()))
+    }
+
     pub(crate) fn with_number(&self, number: u64) -> Self {
         Self(number, self.1.clone())
     }

@@ -4,21 +4,26 @@
 //! from nothing, a hang can be ended, and no engine's background threads disturb the next. Rounds go engine by
 //! engine, so that a slow minute of the machine hits all of them. Each cell checks its result.
 
+mod bars;
 mod cell;
 mod chart;
 mod cli;
 mod clock;
 mod compare;
 mod contention;
+mod cost;
 mod engines;
+mod flights;
 mod keys;
 mod machine;
+mod model;
 mod operation;
 mod outcome;
 mod plan;
 mod report;
 mod store;
 mod suite;
+mod sweep;
 mod table;
 mod workload;
 

@@ -37,7 +37,7 @@ pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> 
         Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
     let draws = &plan.draws[worker];
     let mut at = 0;
-    while !plan.stop.load(Ordering::Relaxed) {
+    while !plan.stop.load(Ordering::Relaxed) && tally.operations < plan.operations_max {
         let next = draws[at];
         at = (at + 1) % draws.len();
         let sampled = tally.operations.is_multiple_of(plan.sample_every).then(clock::now);
@@ -86,7 +86,9 @@ async fn one<S: Store>(
         Kind::Scan { rows, backwards } => scan(store, plan, first, rows, backwards).await?,
         Kind::Ycsb(letter) => ycsb(store, plan, letter, drawn, tally).await?,
         Kind::Begin { .. } => drop(store.begin()?),
-        Kind::Ingest | Kind::Reopen | Kind::Memory => return Err("this is not done over and over".into()),
+        Kind::Ingest | Kind::Flights | Kind::Reopen | Kind::Memory => {
+            return Err("this is not done over and over".into());
+        }
     }
     Ok(true)
 }

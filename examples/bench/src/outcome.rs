@@ -13,6 +13,11 @@ pub(crate) struct Order {
     pub(crate) value_bytes: usize,
     pub(crate) seconds: f64,
     pub(crate) warm_up_seconds: f64,
+    /// Rows of a commit, where many are loaded; the engine's best if `None`.
+    pub(crate) batch: Option<usize>,
+    /// Do so many operations, on one thread and however long it takes, instead of as many as the time allows.
+    #[serde(default)]
+    pub(crate) operations: Option<u64>,
     pub(crate) draw: crate::plan::Draw,
     pub(crate) level: crate::store::Level,
     pub(crate) directory: Option<std::path::PathBuf>,
@@ -36,8 +41,12 @@ pub(crate) struct Measured {
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_bytes: u64,
     pub(crate) syncs: Option<u64>,
-    /// Bytes that the kernel wrote to storage for this process.
+    /// Bytes written to files: as the engine counts them, else what the kernel accounts to the process, which is the
+    /// memory of whole pages (folios) of its cache that were changed.
     pub(crate) written_bytes: u64,
+    /// Whether the engine counted them itself.
+    #[serde(default)]
+    pub(crate) written_exact: bool,
 }
 
 /// What came of one round.
@@ -107,6 +116,11 @@ impl Cell {
         Some((values().reduce(f64::min)?, values().reduce(f64::max)?))
     }
 
+    /// Whether the engine counts by itself what it writes.
+    pub(crate) fn written_exact(&self) -> bool {
+        self.measured().all(|measured| measured.written_exact)
+    }
+
     /// Runs per commit, if it was counted.
     pub(crate) fn runs(&self) -> Option<f64> {
         self.measured().next()?.runs_per_commit?;
@@ -115,6 +129,13 @@ impl Cell {
 }
 
 impl Run {
+    /// Puts the measurements of another run beside its own.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.command = format!("{}; {}", self.command, other.command);
+        self.complete &= other.complete;
+        self.cells.extend(other.cells);
+    }
+
     /// Cells that compare with each other: the same workload at the same point, in order.
     pub(crate) fn groups(&self) -> Vec<Vec<&Cell>> {
         let mut groups: Vec<Vec<&Cell>> = Vec::new();

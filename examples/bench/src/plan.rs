@@ -48,6 +48,10 @@ pub(crate) struct Plan {
     /// Whether workers let each other run now and then.
     pub(crate) yields: bool,
     pub(crate) stop: AtomicBool,
+    /// Of each worker.
+    pub(crate) operations_max: u64,
+    /// Rows of a commit, where many are loaded.
+    pub(crate) batch: usize,
     /// The next new key, where workers draw them from one source.
     pub(crate) next: AtomicU64,
     pub(crate) draws: Vec<Vec<Drawn>>,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::chart::{self, Bar, Line};
 use crate::engines;
-use crate::outcome::{Cell, Run, ratio, ratio_spread};
+use crate::outcome::{Cell, Measured, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::{float, short, time};
 
@@ -12,12 +12,16 @@ const STYLE: &str = "
 :root { color-scheme: light dark; --line: #8884; --behind: #c60; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-svg { width: 100%; max-width: 640px; height: auto; display: block; }
+svg { width: 100%; max-width: 560px; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; }
 td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 td:first-child, th:first-child, .text { text-align: left; }
-.behind { color: var(--behind); font-weight: 600; } .why { white-space: normal; text-align: left; opacity: .75; }
+td:first-child, th:first-child { position: sticky; left: 0; background: Canvas; }
+tr:has(th) th { padding-top: 1.2rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin-bottom: .8rem; }
+.legend i { display: inline-block; width: 1rem; height: .25rem; margin-right: .4rem; vertical-align: middle; }
+.behind { color: var(--behind); font-weight: 600; } .why { white-space: normal; text-align: left; opacity: .75; min-width: 16rem; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-weight: 600; }
@@ -69,7 +73,7 @@ fn title(cell: &Cell) -> String {
 }
 
 /// anabranch's cell of a group, the best of the peers, and the limit.
-fn contenders<'a>(cells: &[&'a Cell]) -> Option<(&'a Cell, Option<&'a Cell>, Option<&'a Cell>)> {
+pub(crate) fn contenders<'a>(cells: &[&'a Cell]) -> Option<(&'a Cell, Option<&'a Cell>, Option<&'a Cell>)> {
     let mine = cells.iter().find(|cell| cell.engine == "anabranch" && cell.value().is_some())?;
     let others = || cells.iter().filter(|cell| cell.engine != "anabranch" && cell.value().is_some());
     let better = |a: &&&Cell, b: &&&Cell| ratio(a, b).unwrap_or(1.0).total_cmp(&1.0);
@@ -84,12 +88,17 @@ fn ratio_section(html: &mut String, run: &Run) -> Outcome<()> {
         let Some((mine, peer, limit)) = contenders(&cells) else { continue };
         for (bars, other) in [(&mut against_peers, peer), (&mut against_limits, limit)] {
             if let Some(ratio) = other.and_then(|other| ratio(mine, other)) {
-                bars.push(Bar { label: title(mine), ratio });
+                let spread = other.and_then(|other| ratio_spread(mine, other));
+                bars.push(Bar { label: title(mine), ratio, spread });
             }
         }
     }
     for (title, note, bars) in [
-        ("Against the best peer", "Above 1, anabranch is ahead.", against_peers),
+        (
+            "Against the best peer",
+            "Above 1, anabranch is ahead. The line across a bar goes from the least to the most of a round.",
+            against_peers,
+        ),
         ("Against the limit", "A bare hash map, or write and fdatasync, which do much less.", against_limits),
     ] {
         if !bars.is_empty() {
@@ -102,23 +111,87 @@ fn ratio_section(html: &mut String, run: &Run) -> Outcome<()> {
 /// Sweeps: a curve for each engine over the knob.
 fn curve_section(html: &mut String, run: &Run) -> Outcome<()> {
     let swept = || run.cells.iter().filter(|cell| cell.point.is_some() && cell.value().is_some());
-    let mut workloads: Vec<&str> = swept().map(|cell| cell.workload.as_str()).collect();
-    workloads.dedup();
-    if workloads.is_empty() {
+    let mut sweeps: Vec<(&str, &str)> = Vec::new();
+    for cell in swept() {
+        let sweep = (cell.workload.as_str(), knob(cell));
+        if !sweeps.contains(&sweep) {
+            sweeps.push(sweep);
+        }
+    }
+    if sweeps.is_empty() {
         return Ok(());
     }
-    html.push_str("<h2>Scaling</h2><div class=\"charts\">");
-    for workload in workloads {
-        let cells: Vec<&Cell> = swept().filter(|cell| cell.workload == workload).collect();
-        let (knob, unit) = (cells[0].point.as_ref().map_or("", |(knob, _)| knob), &cells[0].unit);
-        let throughput = curves(run, &cells, Cell::value);
-        let slowest =
-            curves(run, &cells, |cell| cell.median(|measured| float(measured.p99)).filter(|p99| *p99 > 0.0));
-        let chart = chart::lines(&throughput, knob, unit, &|x| short(*x), &|y| short(*y))?;
-        write!(html, "<figure><figcaption>{workload}</figcaption>{chart}</figure>")?;
-        if slowest.iter().any(|line| !line.points.is_empty()) {
-            let chart = chart::lines(&slowest, knob, "p99", &|x| short(*x), &|y| time(*y))?;
-            write!(html, "<figure><figcaption>{workload}, 99th percentile</figcaption>{chart}</figure>")?;
+    html.push_str("<h2>Scaling</h2>");
+    legend(html, run)?;
+    html.push_str("<div class=\"charts\">");
+    for (workload, knob_name) in sweeps {
+        let cells: Vec<&Cell> =
+            swept().filter(|cell| cell.workload == workload && knob(cell) == knob_name).collect();
+        curves_of_sweep(html, run, &cells)?;
+    }
+    html.push_str("</div>");
+    Ok(())
+}
+
+fn knob(cell: &Cell) -> &str {
+    cell.point.as_ref().map_or("", |(knob, _)| knob)
+}
+
+type Look = fn(&Measured) -> f64;
+type Label<'l> = &'l dyn Fn(&f64) -> String;
+
+fn curves_of_sweep(html: &mut String, run: &Run, cells: &[&Cell]) -> Outcome<()> {
+    let (workload, knob) = (&cells[0].workload, knob(cells[0]));
+    let plain = |number: &f64| short(*number);
+    let charts: [(&str, Look, Label<'_>); 4] = [
+        (&cells[0].unit, |measured| measured.value, &plain),
+        ("99th percentile", |measured| float(measured.p99), &|latency| time(*latency)),
+        ("operations per sync", |measured| per(measured.operations, measured.syncs.unwrap_or(0)), &plain),
+        ("bytes written per operation", bytes_per_operation, &plain),
+    ];
+    for (what, look, label) in charts {
+        let lines = curves(run, cells, |cell| cell.median(look).filter(|number| *number > 0.0));
+        if lines.is_empty() {
+            continue;
+        }
+        let mut places: Vec<f64> = cells.iter().filter_map(|cell| Some(cell.point.as_ref()?.1)).collect();
+        places.sort_by(f64::total_cmp);
+        places.dedup();
+        let name = |place: &f64| if *place < 1e5 { place.to_string() } else { short(*place) };
+        let ticks: Vec<String> = places.iter().map(name).collect();
+        let place = |value: f64| places.iter().zip(0u32..).find(|(place, _)| place.total_cmp(&value).is_eq());
+        let lines: Vec<Line> = lines
+            .into_iter()
+            .map(|line| {
+                let points = line.points.into_iter();
+                let points = points.filter_map(|(x, y)| Some((f64::from(place(x)?.1), y))).collect();
+                Line { points, ..line }
+            })
+            .collect();
+        let chart = chart::lines(&lines, &ticks, knob, "", label)?;
+        write!(html, "<figure><figcaption>{workload}: {what}</figcaption>{chart}</figure>")?;
+    }
+    Ok(())
+}
+
+/// Zero where it isn't known.
+fn per(number: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { float(number) / float(of) }
+}
+
+fn bytes_per_operation(measured: &Measured) -> f64 {
+    if measured.written_exact { per(measured.written_bytes, measured.operations) } else { 0.0 }
+}
+
+/// Which colour is which engine.
+fn legend(html: &mut String, run: &Run) -> Outcome<()> {
+    html.push_str("<div class=\"legend\">");
+    let mut shown: Vec<&str> = Vec::new();
+    for cell in run.cells.iter().filter(|cell| cell.value().is_some()) {
+        if !shown.contains(&cell.engine.as_str()) {
+            shown.push(&cell.engine);
+            let color = chart::css_color(color(run, cell));
+            write!(html, "<span><i style=\"background:{color}\"></i>{}</span>", cell.engine)?;
         }
     }
     html.push_str("</div>");
@@ -142,10 +215,12 @@ fn curves(run: &Run, cells: &[&Cell], of: impl Fn(&Cell) -> Option<f64>) -> Vec<
 }
 
 fn latency_section(html: &mut String, run: &Run) -> Outcome<()> {
-    html.push_str("<h2>Latency</h2><p>From the median to the 99.9th percentile.</p><div class=\"charts\">");
+    html.push_str("<h2>Latency</h2><p>From the median to the 99.9th percentile.</p>");
+    legend(html, run)?;
+    html.push_str("<div class=\"charts\">");
     for cells in run.groups().iter().filter(|cells| cells[0].point.is_none()) {
         let line = |cell: &&Cell| {
-            let of = |of: fn(&crate::outcome::Measured) -> u64| cell.median(|measured| float(of(measured)));
+            let of = |of: fn(&Measured) -> u64| cell.median(|measured| float(of(measured)));
             let points = [
                 (0.0, of(|measured| measured.p50)?),
                 (1.0, of(|measured| measured.p99)?),
@@ -159,11 +234,8 @@ fn latency_section(html: &mut String, run: &Run) -> Outcome<()> {
         };
         let lines: Vec<Line> = cells.iter().filter_map(line).collect();
         if !lines.is_empty() {
-            let percentile = |x: &f64| {
-                let names = [(0.0, "50 %"), (1.0, "99 %"), (2.0, "99.9 %")];
-                names.iter().find(|(at, _)| (x - at).abs() < 0.01).map_or("", |(_, name)| name).to_owned()
-            };
-            let chart = chart::lines(&lines, "", "", &percentile, &|y| time(*y))?;
+            let ticks = ["50 %", "99 %", "99.9 %"].map(str::to_owned);
+            let chart = chart::lines(&lines, &ticks, "", "", &|y| time(*y))?;
             write!(html, "<figure><figcaption>{}</figcaption>{chart}</figure>", title(cells[0]))?;
         }
     }
@@ -172,7 +244,11 @@ fn latency_section(html: &mut String, run: &Run) -> Outcome<()> {
 }
 
 fn table_section(html: &mut String, run: &Run) -> Outcome<()> {
-    html.push_str("<h2>All numbers</h2><div class=\"scroll\"><table>");
+    html.push_str(
+        "<h2>All numbers</h2><p>Beside each ratio stand the least and the most of rounds that ran one after the \
+         other. Written is what the engine says, or, after &le;, the pages that the kernel saw changed, which is up to \
+         16 times more where small writes go into large files.</p><div class=\"scroll\"><table>",
+    );
     for cells in run.groups() {
         write!(
             html,
@@ -204,26 +280,27 @@ fn table_row(html: &mut String, cell: &Cell, mine: Option<&Cell>) -> Outcome<()>
         let spread = spread.map_or(String::new(), |(least, most)| format!(" ({least:.2}-{most:.2})"));
         format!("<span{class}>{ratio:.2}x</span>{spread}")
     });
-    let number = |of: fn(&crate::outcome::Measured) -> u64| cell.median(|measured| float(of(measured)));
+    let number = |of: fn(&Measured) -> u64| cell.median(|measured| float(of(measured)));
     let latency = |of| number(of).filter(|latency| *latency > 0.0).map_or(String::new(), time);
     let bytes = |of| number(of).map_or(String::new(), |bytes| format!("{}B", short(bytes)));
+    let mark = if cell.written_exact() { "" } else { "&le; " };
     let syncs = cell.median(|measured| measured.syncs.map_or(-1.0, float)).filter(|syncs| *syncs >= 0.0);
     write!(
         html,
         "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{against}</td><td>{}</td><td>{}</td><td>{}</td>\
-         <td>{}</td><td>{:.2}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+         <td>{}</td><td>{:.2}</td><td>{}</td><td>{}</td><td>{mark}{}</td></tr>",
         cell.engine,
         short(value),
         short(least),
         short(most),
-        latency(|measured: &crate::outcome::Measured| measured.p50),
-        latency(|measured: &crate::outcome::Measured| measured.p99),
-        latency(|measured: &crate::outcome::Measured| measured.p999),
+        latency(|measured: &Measured| measured.p50),
+        latency(|measured: &Measured| measured.p99),
+        latency(|measured: &Measured| measured.p999),
         cell.runs().map_or(String::new(), |runs| format!("{runs:.2}")),
         cell.median(|measured| measured.cpu_seconds).unwrap_or_default(),
-        bytes(|measured: &crate::outcome::Measured| measured.peak_bytes),
+        bytes(|measured: &Measured| measured.peak_bytes),
         syncs.map_or(String::new(), short),
-        bytes(|measured: &crate::outcome::Measured| measured.written_bytes),
+        bytes(|measured: &Measured| measured.written_bytes),
     )?;
     Ok(())
 }
@@ -248,7 +325,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Measured, Round};
+    use crate::outcome::Round;
 
     fn cell(engine: &str, rounds: Vec<Round>) -> Cell {
         Cell {

@@ -12,17 +12,15 @@ use crate::engines::Engine;
 use crate::outcome::{Cell, Measured, Order, Round, Run};
 use crate::plan::Draw;
 use crate::store::{Level, Outcome};
+use crate::sweep::{Part, Point};
 use crate::workload::{Kind, Tasks, Workload};
 use crate::{clock, machine, report, table};
 
-/// The knobs of one point of a sweep.
-struct Point {
-    label: Option<(String, f64)>,
-    knobs: Knobs,
-}
-
-pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
-    let (workloads, engines, points) = (knobs.workloads()?, knobs.engines()?, points(knobs)?);
+pub(crate) fn run(knobs: &Knobs, parts: &[Part]) -> Outcome<ExitCode> {
+    let mut engines = knobs.engines()?;
+    if parts.iter().all(|part| part.alone) && knobs.engine.is_empty() {
+        engines.truncate(1);
+    }
     let rounds = knobs.rounds.unwrap_or(if knobs.quick { 2 } else { 5 }).max(1);
     let stopped = watch_for_interrupt()?;
     let mut results = Run {
@@ -32,36 +30,68 @@ pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
         complete: false,
         cells: Vec::new(),
     };
-    let bar = progress((workloads.len() * engines.len() * points.len() * rounds) as u64)?;
-    'all: for workload in workloads {
-        // Points of a sweep are interleaved as engines are: they are to be compared, too.
-        let contenders: Vec<_> =
-            points.iter().flat_map(|point| engines.iter().map(move |engine| (point, *engine))).collect();
-        let mut cells: Vec<_> =
-            contenders.iter().map(|(point, engine)| cell(workload, engine, point)).collect();
-        for round in 0..rounds {
-            for ((point, engine), cell) in contenders.iter().zip(&mut cells) {
-                bar.set_message(format!("{} on {}, round {}", workload.name, engine.name, round + 1));
-                // What failed or isn't possible won't be in the next round.
-                if cell.failure().is_none() {
-                    let outcome = measure(workload, engine, &point.knobs, &stopped);
-                    if stopped.load(Ordering::Relaxed) {
-                        results.cells.extend(cells);
-                        break 'all;
-                    }
-                    cell.rounds.push(outcome);
-                }
-                bar.inc(1);
+    let cells = parts.iter().map(|part| part.workloads.len() * part.points.len()).sum::<usize>();
+    println!("about {:.0} min, if nothing hangs", estimate(parts, &engines, rounds) / 60.0 + 0.5);
+    let bar = progress((cells * engines.len() * rounds) as u64)?;
+    'all: for part in parts {
+        for workload in &part.workloads {
+            let cells = measure_all(workload, &engines, &part.points, rounds, (&bar, &stopped));
+            results.cells.extend(cells);
+            if stopped.load(Ordering::Relaxed) {
+                break 'all;
             }
         }
-        for cells in cells.chunks(engines.len()) {
-            bar.suspend(|| table::group(&cells.iter().collect::<Vec<_>>()));
-        }
-        results.cells.extend(cells);
     }
     bar.finish_and_clear();
     results.complete = !stopped.load(Ordering::Relaxed);
     finish(knobs, &results)
+}
+
+/// One workload on all engines, at all points. Points of a sweep are interleaved as engines are: they are to be
+/// compared, too.
+fn measure_all(
+    workload: &Workload,
+    engines: &[&Engine],
+    points: &[Point],
+    rounds: usize,
+    (bar, stopped): (&ProgressBar, &AtomicBool),
+) -> Vec<Cell> {
+    let contenders: Vec<_> =
+        points.iter().flat_map(|point| engines.iter().map(move |engine| (point, *engine))).collect();
+    let mut cells: Vec<_> = contenders.iter().map(|(point, engine)| cell(workload, engine, point)).collect();
+    for round in 0..rounds {
+        for ((point, engine), cell) in contenders.iter().zip(&mut cells) {
+            bar.set_message(format!("{} on {}, round {}", workload.name, engine.name, round + 1));
+            // What failed or isn't possible won't be in the next round.
+            if cell.failure().is_none() {
+                let outcome = measure(workload, engine, &point.knobs, stopped);
+                if stopped.load(Ordering::Relaxed) {
+                    return cells;
+                }
+                cell.rounds.push(outcome);
+            }
+            bar.inc(1);
+        }
+    }
+    for cells in cells.chunks(engines.len()) {
+        bar.suspend(|| table::group(&cells.iter().collect::<Vec<_>>()));
+    }
+    cells
+}
+
+/// Seconds that a run takes, by what opening, filling and checking took on a machine of two cores.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn estimate(parts: &[Part], engines: &[&Engine], rounds: usize) -> f64 {
+    let cells = parts.iter().flat_map(|part| {
+        part.points.iter().flat_map(|point| part.workloads.iter().map(move |workload| (point, *workload)))
+    });
+    let seconds = cells.map(|(point, workload)| {
+        let level = point.knobs.durability.unwrap_or(workload.level);
+        let capable = engines.iter().filter(|engine| engine.keeps(level)).count();
+        let around = if level == Level::Memory { 0.4 } else { 1.2 } * keys(&point.knobs) as f64 / 1e5;
+        capable as f64 * (1.25 * seconds(&point.knobs) + 0.1 + around)
+    });
+    seconds.sum::<f64>() * rounds as f64
 }
 
 fn finish(knobs: &Knobs, results: &Run) -> Outcome<ExitCode> {
@@ -119,31 +149,19 @@ fn seconds(knobs: &Knobs) -> f64 {
     knobs.seconds.unwrap_or(if knobs.quick { 0.12 } else { 1.0 })
 }
 
-fn points(knobs: &Knobs) -> Outcome<Vec<Point>> {
-    let Some(sweep) = &knobs.sweep else {
-        return Ok(vec![Point { label: None, knobs: knobs.clone() }]);
-    };
-    let (name, values) = sweep.split_once('=').ok_or("a sweep looks like this: shards=1,2,4,8")?;
-    let mut points = Vec::new();
-    for text in values.split(',') {
-        let value: f64 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
-        let whole = || text.trim().parse::<usize>().map_err(|_| format!("{text:?} is not a whole number"));
-        let mut knobs = knobs.clone();
-        match name {
-            "shards" => knobs.shards = Some(whole()?),
-            "tasks" => knobs.tasks = whole()?.max(1),
-            "keys" => knobs.keys = Some(whole()?),
-            "value" => knobs.value = whole()?,
-            "cross" => knobs.cross = value,
-            _ => {
-                return Err(
-                    format!("{name:?} can't be varied; shards, tasks, keys, value and cross can").into()
-                );
-            }
-        }
-        points.push(Point { label: Some((name.to_owned(), value)), knobs });
+/// One cell, with a fixed number of operations and on one thread, in this process, for a profiler to look at.
+pub(crate) fn profile(knobs: &Knobs, operations: u64) -> Outcome<ExitCode> {
+    for workload in knobs.workloads()? {
+        let engine = knobs.engines()?[0];
+        let directory = tempfile::tempdir()?;
+        let mut order = order(workload, engine, knobs)?;
+        order.operations = Some(operations);
+        order.threads = 1;
+        order.directory = Some(directory.path().join("data"));
+        let measured = (engine.run)(&order)?;
+        println!("{}: {} operations in {:.3} s", workload.name, measured.operations, measured.seconds);
     }
-    Ok(points)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> {
@@ -169,6 +187,8 @@ fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> 
         value_bytes: knobs.value,
         seconds,
         warm_up_seconds: seconds / 4.0,
+        batch: knobs.batch,
+        operations: None,
         draw: Draw { keys: keys(knobs), zipf: knobs.zipf, cross, shards, seed: knobs.seed },
         level: knobs.durability.unwrap_or(workload.level),
         directory: None,

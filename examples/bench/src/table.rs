@@ -42,7 +42,7 @@ fn row(cell: &Cell) -> String {
     let cpu = cell.median(|measured| measured.cpu_seconds).unwrap_or_default();
     let syncs = cell.median(|measured| measured.syncs.map_or(-1.0, float)).filter(|syncs| *syncs >= 0.0);
     format!(
-        "{:>8} ({}-{}) | {} {} | {} | {cpu:.2} | {} | {} | {}{}",
+        "{:>8} ({}-{}) | {} {} | {} | {cpu:.2} | {} | {} | {}{}{}",
         short(value),
         short(least),
         short(most),
@@ -51,6 +51,7 @@ fn row(cell: &Cell) -> String {
         cell.runs().map_or("-".to_owned(), |runs| format!("{runs:.2}")),
         bytes(|measured| measured.peak_bytes),
         syncs.map_or("-".to_owned(), short),
+        if cell.written_exact() { "" } else { "<= " },
         bytes(|measured| measured.written_bytes),
         cell.failure().map_or(String::new(), |reason| format!(" | a round failed: {reason}")),
     )

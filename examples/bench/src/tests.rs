@@ -21,6 +21,8 @@ fn order(workload: &Workload, engine: &str, directory: &std::path::Path) -> Orde
         value_bytes: 20,
         seconds: 0.02,
         warm_up_seconds: 0.01,
+        batch: None,
+        operations: None,
         draw: Draw { keys: 2000, zipf: None, cross: Some(1.0), shards: 2, seed: 1 },
         level: workload.level,
         directory: Some(directory.join(workload.name)),
@@ -90,8 +92,8 @@ impl Store for Lossy {
         Ok(0)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
-        self.0.load(rows).await
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+        self.0.load(rows, batch).await
     }
 
     fn begin(&self) -> Outcome<Box<dyn Any + Send>> {

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Ycsb(char),
     /// Loads all keys in the fastest way that the engine has.
     Ingest,
+    /// Loads the 250,000 flights of `examples/data` in the fastest way that the engine has.
+    Flights,
     /// Transfers, with vacuum and checkpoints going on beside them.
     Mixed,
     /// Begins and drops a transaction while so many others are open.
@@ -111,6 +113,7 @@ pub(crate) const ALL: &[Workload] = &[
     memory("ycsb-e", Kind::Ycsb('e'), Tasks::Given, "zipf: 95 % scan of 1 to 100 rows, 5 % insert"),
     memory("ycsb-f", Kind::Ycsb('f'), Tasks::Given, "zipf: 50 % get, 50 % read-modify-write"),
     memory("ingest", Kind::Ingest, ONE, "load all keys in the fastest way there is"),
+    memory("flights", Kind::Flights, ONE, "load the 250,000 flights of examples/data in the fastest way"),
     memory("begin-drop", Kind::Begin { open: 0 }, ONE, "begin and drop a transaction"),
     memory("begin-drop-10k", Kind::Begin { open: 10_000 }, ONE, "the same, while 10,000 others are open"),
     memory("memory", Kind::Memory, ONE, "resident memory for each key"),
@@ -121,10 +124,12 @@ pub(crate) const ALL: &[Workload] = &[
     full("full-transfer", UNIFORM, Tasks::Given, "durable transfer"),
     full("full-hot-counter", Kind::Count { keys: 1 }, Tasks::Given, "durable read-modify-write of one key"),
     full("full-ingest", Kind::Ingest, ONE, "durable load in the fastest way there is"),
+    full("full-flights", Kind::Flights, ONE, "durable load of the flights"),
     full("reopen", Kind::Reopen, ONE, "open a directory that has all keys"),
     relaxed("relaxed-update", Kind::Update, Tasks::Given, "overwrite, synced within 100 ms"),
     relaxed("relaxed-transfer", UNIFORM, Tasks::Given, "transfer, synced within 100 ms"),
     relaxed("relaxed-insert", Kind::Insert, Tasks::Given, "insert of new keys, synced within 100 ms"),
+    relaxed("relaxed-flights", Kind::Flights, ONE, "load of the flights, synced within 1 s"),
     relaxed("mixed", Kind::Mixed, Tasks::Given, "transfers beside vacuum and checkpoints"),
 ];
 
@@ -138,6 +143,7 @@ impl Workload {
         match self.kind {
             Kind::Memory => "bytes/key",
             Kind::Load | Kind::Insert | Kind::Ingest | Kind::Reopen => "keys/s",
+            Kind::Flights => "rows/s",
             Kind::Scan { .. } => "scans/s",
             _ => "ops/s",
         }

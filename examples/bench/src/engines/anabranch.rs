@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anabranch::{Durability, Engine, Error, Flush, Handle, HashPartition, IngestOptions, Partition};
 
@@ -40,6 +39,11 @@ pub(crate) struct Anabranch {
 impl Store for Anabranch {
     const STYLE: Style = Style::Tasks;
 
+    /// As the sink has it by default: it keeps several batches under way, so they needn't be large.
+    fn batch_rows(_: Level) -> usize {
+        256
+    }
+
     async fn open(setup: &Setup) -> Outcome<Self> {
         let mut builder =
             Engine::<String, Value>::builder().partition(Placement { by_number: setup.by_number });
@@ -49,7 +53,7 @@ impl Store for Anabranch {
         let engine = match setup.level {
             Level::Memory => builder.in_memory().await?,
             Level::Relaxed => {
-                let every = Flush::every(Duration::from_millis(100));
+                let every = Flush::every(setup.sync_every);
                 builder.durability(Durability::Relaxed(every)).open(&setup.directory).await?
             }
             Level::Full => builder.durability(Durability::Full).open(&setup.directory).await?,
@@ -112,8 +116,8 @@ impl Store for Anabranch {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
-        let mut sink = self.db.ingest(IngestOptions::default());
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+        let mut sink = self.db.ingest(IngestOptions::default().batch_rows(batch));
         for (key, value) in rows {
             sink.send(key, value).await?;
         }
@@ -135,7 +139,8 @@ impl Store for Anabranch {
     }
 
     fn counters(&self) -> Counters {
-        Counters { syncs: Some(self.engine.stats().log.syncs) }
+        let log = self.engine.stats().log;
+        Counters { syncs: Some(log.syncs), written: Some(log.written_bytes + log.checkpoint_bytes) }
     }
 
     async fn close(self) -> Outcome<()> {

@@ -51,7 +51,7 @@ impl Store for BareDashMap {
         Err("it has no order".into())
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, _: usize) -> Outcome<()> {
         for (key, value) in rows {
             self.0.insert(key, Arc::new(value));
         }

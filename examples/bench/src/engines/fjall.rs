@@ -12,8 +12,6 @@ use super::bytes::{number, with_number};
 use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
-const BATCH_ROWS: usize = 256;
-
 #[derive(Clone)]
 pub(crate) struct Fjall {
     database: OptimisticTxDatabase,
@@ -82,11 +80,11 @@ impl Store for Fjall {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.database.write_tx()?.durability(Some(self.persist));
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch) {
                 transaction.insert(&self.rows, key, value.to_bytes());
             }
             transaction.commit()?.map_err(|_| "a conflict where nobody else writes")?;

@@ -26,7 +26,7 @@ mod txn_db;
 
 use crate::cell::run;
 use crate::outcome::{Measured, Order};
-use crate::store::Outcome;
+use crate::store::{Level, Outcome};
 
 /// An engine as the command line knows it.
 pub(crate) struct Engine {
@@ -65,6 +65,20 @@ pub(crate) const ALL: &[Engine] = &[
     limit("dashmap", "limit in memory: a bare DashMap of Arc<V>", run::<dash_map::BareDashMap>),
     limit("raw-file", "limit on disk: write and fdatasync, 4 KiB each", run::<raw_file::RawFile>),
 ];
+
+impl Engine {
+    /// Whether it has this durability, for an estimate of how long a run takes. An engine says by itself what it
+    /// can't do.
+    pub(crate) fn keeps(&self, level: Level) -> bool {
+        match self.name {
+            "dashmap" => level == Level::Memory,
+            "raw-file" | "surrealmx-few" => level == Level::Full,
+            "surrealkv" | "fjall" => level != Level::Memory,
+            "redb" | "txn-db" => level != Level::Relaxed,
+            _ => true,
+        }
+    }
+}
 
 pub(crate) fn find(name: &str) -> Option<&'static Engine> {
     ALL.iter().find(|engine| engine.name == name)

@@ -70,7 +70,7 @@ impl Store for RawFile {
     }
 
     /// Nothing that it holds is ever asked for.
-    async fn load(&self, _: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, _: impl Iterator<Item = (String, Value)> + Send, _: usize) -> Outcome<()> {
         Ok(())
     }
 
@@ -83,7 +83,8 @@ impl Store for RawFile {
     }
 
     fn counters(&self) -> Counters {
-        Counters { syncs: Some(self.record.load(Ordering::Relaxed)) }
+        let records = self.record.load(Ordering::Relaxed);
+        Counters { syncs: Some(records), written: Some(records * RECORD_BYTES as u64) }
     }
 
     async fn close(self) -> Outcome<()> {

@@ -11,13 +11,15 @@ use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bench");
-const BATCH_ROWS: usize = 4096;
-
 #[derive(Clone)]
 pub(crate) struct Redb(Arc<Database>);
 
 impl Store for Redb {
     const STYLE: Style = Style::Threads;
+
+    fn batch_rows(_: Level) -> usize {
+        4096
+    }
 
     async fn open(setup: &Setup) -> Outcome<Self> {
         let database = match setup.level {
@@ -83,11 +85,11 @@ impl Store for Redb {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             self.write(|table| {
-                for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+                for (key, value) in rows.by_ref().take(batch) {
                     table.insert(key.as_str(), value.to_bytes().as_slice())?;
                 }
                 Ok(())

@@ -10,8 +10,6 @@ use super::bytes::{number, with_number};
 use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
-const BATCH_ROWS: usize = 256;
-
 #[derive(Clone)]
 pub(crate) struct SurrealKv {
     tree: Arc<Tree>,
@@ -94,11 +92,11 @@ impl Store for SurrealKv {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.tree.begin()?.with_durability(self.durability);
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch) {
                 transaction.set(key.as_str(), value.to_bytes())?;
             }
             transaction.commit().await?;

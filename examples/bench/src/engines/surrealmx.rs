@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use surrealmx::{
     AolMode, Database, DatabaseOptions, Error, FsyncMode, PersistenceOptions, SnapshotMode, Transaction,
@@ -12,9 +11,6 @@ use surrealmx::{
 use super::bytes::{number, with_number};
 use crate::keys::Value;
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
-
-/// Rows of one transaction where many are loaded.
-const BATCH_ROWS: usize = 256;
 
 /// On disk, whether more threads than workers help depends on how much they get into each other's way. So it can be
 /// had with `FEW`, too.
@@ -32,9 +28,7 @@ impl<const FEW: bool> Store for SurrealMx<FEW> {
         }
         let (append, sync) = match setup.level {
             Level::Memory => return Ok(Self(Arc::new(Database::new_with_options(options)))),
-            Level::Relaxed => {
-                (AolMode::AsynchronousAfterCommit, FsyncMode::Interval(Duration::from_millis(100)))
-            }
+            Level::Relaxed => (AolMode::AsynchronousAfterCommit, FsyncMode::Interval(setup.sync_every)),
             Level::Full => (AolMode::SynchronousOnCommit, FsyncMode::EveryAppend),
         };
         // No snapshots: it can take them by an interval only, not when asked to.
@@ -104,11 +98,11 @@ impl<const FEW: bool> Store for SurrealMx<FEW> {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.transaction(true);
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch) {
                 transaction.set(key, value.to_bytes())?;
             }
             transaction.commit()?;

@@ -8,8 +8,6 @@ use super::bytes::{number, with_number};
 use crate::keys::Value;
 use crate::store::{Counters, Level, Outcome, Setup, Store, Style, missing};
 
-const BATCH_ROWS: usize = 256;
-
 #[derive(Clone)]
 pub(crate) struct TxnDb(Db);
 
@@ -63,11 +61,11 @@ impl Store for TxnDb {
         Err("it has no scans".into())
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.begin();
-            for (key, value) in rows.by_ref().take(BATCH_ROWS) {
+            for (key, value) in rows.by_ref().take(batch) {
                 transaction.put(key.into_bytes(), value.to_bytes());
             }
             transaction.commit()?;
