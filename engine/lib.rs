@@ -76,8 +76,9 @@
 //! [`insert`](Handle::insert) and [`remove`](Handle::remove) commit by themselves and never conflict.
 //! [`update`](Handle::update) runs a closure on the shard, next to the value: counting, appending and merging
 //! without conflicts. Its closure may run more than once, and must not call back into commits.
-//! [`ingest`](Handle::ingest) takes many writes, groups them per shard and slows its producer when the engine
-//! is behind; each batch is a commit, the whole is not a transaction.
+//! [`ingest`](Handle::ingest) takes many writes, groups them per shard and slows its producers when the engine
+//! is behind; each batch is a commit, the whole is not a transaction. A source of rows can state its
+//! [offset](Ingest::offset), and go on from [there](Handle::source_offset) after any crash.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -89,6 +90,9 @@
 //! # engine.close().await
 //! # }
 //! ```
+//!
+//! [`changes`](Handle::changes) is the other end: a stream of what was committed, in commit order, read back from
+//! the log. A snapshot and the changes after it keep a second engine identical.
 //!
 //! # Transactions
 //!

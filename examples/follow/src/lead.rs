@@ -36,10 +36,9 @@ pub(crate) async fn run(leader: &Path, follower: &Path, commits: u64) -> Result<
     let Some(FromCopy::Reached(reached)) = receive(&mut from).await? else {
         return Err("the copy ended".into());
     };
-    println!(
-        "the copy has reached {}",
-        reached.map_or("nothing".to_owned(), |commit| format!("commit {commit}"))
-    );
+    let process = copy.id().map_or_else(String::new, |id| format!(", process {id},"));
+    let at = reached.map_or_else(|| "nothing".to_owned(), |commit| format!("commit {commit}"));
+    println!("the copy{process} has reached {at}");
     follow(&db, reached.map(Timestamp), last, &mut to).await?;
     writing.await??;
     to.shutdown().await?;

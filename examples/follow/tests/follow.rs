@@ -1,5 +1,6 @@
 //! Both processes, killed at random moments.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,19 +40,29 @@ fn the_copy_is_identical_and_goes_on_where_it_was() {
     assert!(third.contains("a snapshot of commit 6") && third.contains("identical at commit 610"), "{third}");
 }
 
+#[cfg(unix)]
 #[test]
 fn killed_at_random_moments_both_go_on_and_end_identical() {
     let full = std::env::var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "full" || effort == "ci");
     let mut random = StdRng::seed_from_u64(11);
     let directory = tempfile::tempdir().unwrap();
     let mut halfway = 0;
-    for _ in 0..if full { 50 } else { 5 } {
-        // With the leader, the copy finds its input at an end: it may still be about to close.
+    for round in 0..if full { 50 } else { 6 } {
         let mut child = spawn(directory.path(), 1_000_000);
-        std::thread::sleep(Duration::from_millis(random.random_range(50..400)));
-        child.kill().unwrap(); // SIGKILL
-        let output = child.wait_with_output().unwrap();
-        halfway += u32::from(String::from_utf8_lossy(&output.stdout).contains("reached commit"));
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let copy = said.split(", ").nth(1).and_then(|process| process.strip_prefix("process "));
+        let copy = copy.expect("it says who the copy is");
+        halfway += u32::from(said.contains("reached commit"));
+        // Both are at work from here on. With the leader killed, the copy finds its input at an end.
+        std::thread::sleep(Duration::from_millis(random.random_range(0..500)));
+        if round % 2 == 0 {
+            child.kill().unwrap(); // SIGKILL
+        } else {
+            let killed = Command::new("kill").args(["-9", copy]).status().unwrap();
+            assert!(killed.success(), "the copy was still there");
+        }
+        assert!(!child.wait().unwrap().success(), "a leader without its copy says so");
     }
     let said = run(directory.path(), 50);
     assert!(said.contains("identical at commit"), "{said}");
