@@ -18,8 +18,8 @@ use anabranch_shard::{
     encode_write,
 };
 use anabranch_wal::{
-    EncodedWrites, Health, Log, Reservation, RingLimits, SyncConditions, SyncPolicy, SystemEnv, Timestamp,
-    Wal, WalOptions,
+    EncodedWrites, Health, Log, Reservation, Retention, RingLimits, SyncConditions, SyncPolicy, SystemEnv,
+    Timestamp, Wal, WalOptions,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -198,7 +198,7 @@ fn log(runtime: &tokio::runtime::Runtime, directory: &Path, keys: &Keys, value: 
     let options = WalOptions {
         shards: 1,
         policy: SyncPolicy::Lazy(conditions),
-        limits: RingLimits { segment_bytes: 64 << 20, segments_max: 64 },
+        limits: RingLimits { segment_bytes: 64 << 20, segments_max: 64, retention: Retention::default() },
         checkpoint_logged_min: u64::MAX,
         hash: HASH_NAME.to_owned(),
         create: true,
