@@ -260,7 +260,8 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
             Some(disk) => Arc::clone(disk),
             None => Arc::new(RealDisk::new().map_err(|error| WalError::io("opening", directory, error))?),
         };
-        crate::open::open(self, runtime, &*disk, directory, options).await
+        // Boxed, so that the caller's own future stays small.
+        Box::pin(crate::open::open(self, runtime, &*disk, directory, options)).await
     }
 
     /// Makes an engine in memory, which survives nothing.

@@ -6,7 +6,8 @@ use std::ops::{AsyncFnMut, RangeBounds};
 use std::sync::Arc;
 
 use anabranch_shard::{
-    Changed, CommitsRefused, HashPartition, Key, Level, Part, Partition, Updated, Validation, Value,
+    Changed, CommitsRefused, Gone, HashPartition, Inline, Key, Level, Part, Partition, Updated, Validation,
+    Value,
 };
 
 use crate::ingest::{Ingest, IngestOptions};
@@ -161,8 +162,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         }
         let shard = &self.inner.shards[self.inner.router.shard(&key)];
         let outcome = match shard.write_at_once(key, Some(Arc::new(value)), &part.encoded) {
-            Ok(written) => written.map(Ok),
-            Err((key, value)) => {
+            Inline::Done(timestamp) => Ok(Ok(timestamp)),
+            Inline::Poisoned => Err(Gone),
+            Inline::InTheWay((key, value)) => {
                 part.writes.push(key);
                 part.values.push(value);
                 shard.commit(part, None).await
@@ -214,8 +216,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         self.inner.check_writable()?;
         let shard = &self.inner.shards[self.inner.router.shard(&key)];
         let outcome = match shard.change_at_once(key, &mut change) {
-            Ok(changed) => changed,
-            Err(key) => shard.update(key, Box::new(change)).await,
+            Inline::Done(outcome) => Ok(outcome),
+            Inline::Poisoned => Err(Gone),
+            Inline::InTheWay(key) => shard.update(key, Box::new(change)).await,
         };
         let updated = self.inner.unvalidated(outcome)?;
         self.inner.acknowledged(self.level, updated.timestamp).await?;

@@ -87,7 +87,7 @@ struct Admitted<K, V> {
 }
 
 /// What became of a change that ran.
-enum Ran<K, V> {
+pub(crate) enum Ran<K, V> {
     /// It was applied, or changed nothing.
     Done(Updated<V>, Option<AppliedPart>),
     Failed(Reject),
@@ -270,16 +270,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         &mut self,
         key: K,
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
-    ) -> Result<Result<(Updated<V>, Option<AppliedPart>), Reject>, K> {
+    ) -> Result<Ran<K, V>, K> {
         let reservation = if self.log.is_some() { UPDATE_RESERVATION_BYTES } else { 0 };
         if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
             return Err(key);
         }
-        match self.change(key, change, reservation) {
-            Ran::Done(updated, applied) => Ok(Ok((updated, applied))),
-            Ran::Failed(reject) => Ok(Err(reject)),
-            Ran::NoRoom(key, _) => Err(key),
-        }
+        Ok(self.change(key, change, reservation))
     }
 
     /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering. Returns values

@@ -6,18 +6,18 @@ use anabranch_wal::{EncodedWrites, Log, Timestamp};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use kameo::message::Message;
-use parking_lot::MutexGuard;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::actor::{ShardActor, Told};
-use crate::core::{Queues, ShardCore};
+use crate::core::{Queues, Ran, ShardCore};
+use crate::inline::Inline;
 use crate::map::{ShardMap, Swept};
 use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, Row, Sweep, Update, Updated};
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
 use crate::sequencer::Sequencer;
-use crate::turn::Turn;
+use crate::turn::{Held, Turn};
 use crate::{Key, Value};
 
 /// Commits of one phase that may be under way on a shard; further callers wait their turn (PROTOCOL A2).
@@ -97,35 +97,34 @@ impl<K: Key, V: Value> Shard<K, V> {
         key: K,
         value: Option<Arc<V>>,
         encoded: &EncodedWrites,
-    ) -> Result<Result<Timestamp, Gone>, (K, Option<Arc<V>>)> {
-        let Some((turn, core)) = self.hold() else { return Err((key, value)) };
+    ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
         match turn.run_at_once(core, |core| core.write_at_once(key, value, encoded)) {
             Some((Ok(applied), garbage)) => {
                 turn.report(&[applied], garbage);
-                Ok(Ok(applied.timestamp))
+                Inline::Done(applied.timestamp)
             }
-            Some((Err(write), _)) => Err(write),
-            None => Ok(Err(Gone)),
+            Some((Err(write), _)) => Inline::InTheWay(write),
+            None => Inline::Poisoned,
         }
     }
 
     /// Changes one key in line, if the shard is idle and nothing is in the way; otherwise gives the key back for
     /// [`Shard::update`], for which the change may run again.
-    #[expect(clippy::type_complexity, reason = "an outcome, or silence, or the key")]
     pub fn change_at_once(
         &self,
         key: K,
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
-    ) -> Result<Result<Result<Updated<V>, Reject>, Gone>, K> {
-        let Some((turn, core)) = self.hold() else { return Err(key) };
+    ) -> Inline<Result<Updated<V>, Reject>, K> {
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key) };
         match turn.run_at_once(core, |core| core.change_at_once(key, change)) {
-            Some((Ok(Ok((updated, applied))), garbage)) => {
+            Some((Ok(Ran::Done(updated, applied)), garbage)) => {
                 turn.report(applied.as_slice(), garbage);
-                Ok(Ok(Ok(updated)))
+                Inline::Done(Ok(updated))
             }
-            Some((Ok(Err(reject)), _)) => Ok(Ok(Err(reject))),
-            Some((Err(key), _)) => Err(key),
-            None => Ok(Err(Gone)),
+            Some((Ok(Ran::Failed(reject)), _)) => Inline::Done(Err(reject)),
+            Some((Ok(Ran::NoRoom(key, _)) | Err(key), _)) => Inline::InTheWay(key),
+            None => Inline::Poisoned,
         }
     }
 
@@ -226,7 +225,7 @@ impl<K: Key, V: Value> Shard<K, V> {
     }
 
     /// The turn, if the shard lends it and it is free.
-    fn hold(&self) -> Option<(&Turn<K, V>, MutexGuard<'_, ShardCore<K, V>>)> {
+    fn hold(&self) -> Option<Held<'_, K, V>> {
         let turn = self.turn()?;
         Some((turn, turn.try_hold()?))
     }

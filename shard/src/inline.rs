@@ -9,35 +9,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anabranch_wal::{LogId, Timestamp};
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use crate::chain::Version;
-use crate::core::ShardCore;
 use crate::handle::Shard;
 use crate::part::Part;
 use crate::reject::Reject;
 use crate::sequencer::{AppliedPart, Sequencer};
-use crate::turn::Turn;
+use crate::turn::Held;
 use crate::{Key, Value};
 
 /// What became of a commit in line.
-pub enum Inline<K, V> {
+pub enum Inline<T, W> {
     /// It was decided.
-    Done(Result<Timestamp, Reject>),
-    /// Something is in the way: the parts come back for the coordinator.
-    InTheWay(Vec<(usize, Part<K, V>)>),
+    Done(T),
+    /// Something is in the way: the work comes back, to be sent.
+    InTheWay(W),
     /// A user's code panicked under the turns, and the engine is poisoned.
     Poisoned,
 }
+
+/// The outcome of [`commit_inline`].
+pub type InlineCommit<K, V> = Inline<Result<Timestamp, Reject>, Vec<(usize, Part<K, V>)>>;
 
 /// Tries to commit a transaction in line. The parts are in the order of their shards, and one of them writes.
 pub fn commit_inline<K: Key, V: Value>(
     shards: &[Shard<K, V>],
     sequencer: &Arc<Sequencer>,
     parts: Vec<(usize, Part<K, V>)>,
-) -> Inline<K, V> {
-    let mut held = Held::new();
+) -> InlineCommit<K, V> {
+    let mut held: Few<Held<'_, K, V>> = Few::new();
     for (shard, _) in &parts {
         let turn = shards[*shard].turn();
         let Some((turn, core)) = turn.and_then(|turn| Some((turn, turn.try_hold()?))) else {
@@ -48,7 +49,8 @@ pub fn commit_inline<K: Key, V: Value>(
     let participants = participants(shards, &parts);
     let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
     match catch_unwind(run) {
-        Ok((outcome, applied, garbage)) => {
+        Ok(Err(undone)) => undone,
+        Ok(Ok(Committed { timestamp, applied, garbage })) => {
             let turn = held.first().map(|(turn, _)| *turn);
             for (turn, core) in held {
                 turn.note(&core);
@@ -57,7 +59,7 @@ pub fn commit_inline<K: Key, V: Value>(
             if let Some(turn) = turn {
                 turn.report(&applied, garbage);
             }
-            outcome
+            Inline::Done(Ok(timestamp))
         }
         Err(panic) => {
             for (turn, core) in &mut held {
@@ -71,16 +73,21 @@ pub fn commit_inline<K: Key, V: Value>(
 
 /// Most transactions touch few shards.
 type Few<T> = SmallVec<[T; 4]>;
-type Held<'s, K, V> = Few<(&'s Turn<K, V>, MutexGuard<'s, ShardCore<K, V>>)>;
 
-/// With all turns held: makes every part ready, takes the timestamp, and applies them. Returns also what is to be
-/// reported and dropped.
+/// A commit that has been applied, and what is to be reported and dropped.
+struct Committed<V> {
+    timestamp: Timestamp,
+    applied: Few<AppliedPart>,
+    garbage: Few<Vec<Version<V>>>,
+}
+
+/// With all turns held: makes every part ready, takes the timestamp, and applies them.
 fn run<K: Key, V: Value>(
-    held: &mut Held<'_, K, V>,
+    held: &mut Few<Held<'_, K, V>>,
     sequencer: &Arc<Sequencer>,
     parts: Vec<(usize, Part<K, V>)>,
     participants: &[LogId],
-) -> (Inline<K, V>, Few<AppliedPart>, Few<Vec<Version<V>>>) {
+) -> Result<Committed<V>, InlineCommit<K, V>> {
     // T1: everything that can fail comes before the timestamp.
     let mut reservations = Few::new();
     for ((_, core), (_, part)) in held.iter().zip(&parts) {
@@ -90,11 +97,10 @@ fn run<K: Key, V: Value>(
                 for ((_, core), reservation) in held.iter().zip(reservations) {
                     core.not_needed(reservation);
                 }
-                let outcome = match failed {
+                return Err(match failed {
                     Err(reject) => Inline::Done(Err(reject)),
                     Ok(_) => Inline::InTheWay(parts),
-                };
-                return (outcome, Few::new(), Few::new());
+                });
             }
         }
     }
@@ -107,7 +113,7 @@ fn run<K: Key, V: Value>(
         }
     }
     let garbage = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();
-    (Inline::Done(Ok(timestamp)), applied, garbage)
+    Ok(Committed { timestamp, applied, garbage })
 }
 
 fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Few<LogId> {

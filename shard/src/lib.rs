@@ -39,7 +39,7 @@ mod watermark;
 pub use codec::{DecodeError, decode_key, decode_value, encode, encode_write};
 pub use core::{CommitsRefused, Queues, ShardCore, refuses_commits};
 pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_FLIGHT_MAX};
-pub use inline::{Inline, commit_inline};
+pub use inline::{Inline, InlineCommit, commit_inline};
 pub use key::{Key, Value};
 pub use map::{Page, ShardMap, Swept};
 pub use messages::{

@@ -56,6 +56,9 @@ impl<K, V> Drop for Pending<K, V> {
     }
 }
 
+/// A turn, and what makes its holder the writer.
+pub(crate) type Held<'t, K, V> = (&'t Turn<K, V>, MutexGuard<'t, ShardCore<K, V>>);
+
 impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
         Self { core: Mutex::new(core), sequencer, pending: AtomicUsize::new(0), gauges: Gauges::default() }

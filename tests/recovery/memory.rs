@@ -16,7 +16,11 @@ fn logs_and_what_syncs_them_do_not_keep_each_other_alive() {
     let options = WalOptions {
         shards: 2,
         policy: SyncPolicy::Always,
-        limits: RingLimits { segment_bytes: 16 << 10, segments_max: 4 },
+        limits: RingLimits {
+            segment_bytes: 16 << 10,
+            segments_max: 4,
+            retention: anabranch_wal::Retention::default(),
+        },
         checkpoint_logged_min: 1 << 20,
         hash: "any".into(),
         create: true,
