@@ -159,8 +159,11 @@ impl Sequencer {
                     }
                 }
                 if let Some(bytes) = conditions.bytes {
-                    bound = bound.min(self.state.lock().unsynced.reach(synced, applied));
-                    if log.unsynced_bytes() >= bytes.div_ceil(2) {
+                    let reach = self.state.lock().unsynced.reach(synced, applied);
+                    bound = bound.min(reach);
+                    // A commit of several logs counts as a whole until it is synced in all of them. So it may be
+                    // held back although little is unsynced: what is left of it, in the last of its logs.
+                    if reach < applied || log.unsynced_bytes() >= bytes.div_ceil(2) {
                         log.request(applied);
                     }
                 }
