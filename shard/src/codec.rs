@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anabranch_wal::EncodedWrites;
 
+use crate::nesting::{DEPTH_MAX, is_too_deep};
 use crate::reject::{Reject, panic_message};
 use crate::{Key, Value};
 
@@ -41,9 +42,13 @@ pub fn encode_write<K: Key, V: Value>(
 
 /// Appends one key or value. A panic of its `Serialize` is caught.
 pub fn encode<T: serde::Serialize>(bytes: &mut Vec<u8>, content: &T) -> Result<(), String> {
-    let name = type_name::<T>();
+    let (name, start) = (type_name::<T>(), bytes.len());
     let encoded = catch_unwind(AssertUnwindSafe(|| rmp_serde::encode::write_named(bytes, content)));
     match encoded {
+        // It could not be decoded again.
+        Ok(Ok(())) if is_too_deep(&bytes[start..]) => {
+            Err(format!("{name} can't be encoded: it nests more than {DEPTH_MAX} deep"))
+        }
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("{name} can't be encoded: {error}")),
         Err(panic) => Err(format!("{name} can't be encoded: it panicked: {}", panic_message(&*panic))),
@@ -69,6 +74,9 @@ pub fn decode_value<V: Value>(key: &[u8], bytes: &[u8]) -> Result<V, DecodeError
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if is_too_deep(bytes) {
+        return Err(format!("it nests more than {DEPTH_MAX} deep"));
+    }
     let mut rest = bytes;
     let decoded = catch_unwind(AssertUnwindSafe(|| {
         T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)).map_err(|error| error.to_string())

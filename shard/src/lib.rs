@@ -23,6 +23,7 @@ mod inline;
 mod key;
 mod map;
 mod messages;
+mod nesting;
 mod offsets;
 mod outbox;
 mod part;
