@@ -279,6 +279,10 @@ impl Seed {
 
     /// I9, I10: when nobody asks for anything any more, everything gets durable, and nothing is left behind.
     async fn quiesce(&self, engine: &Engine<Key, Value>) -> Result<(), String> {
+        if self.config.late {
+            // Commits that nobody waits for may still be on their way, for milliseconds.
+            sleep(Duration::from_secs(1)).await;
+        }
         let mut synced = engine.sync().await;
         // A checkpoint may be under way, and is a reader.
         let mut stats = engine.stats();
