@@ -37,7 +37,9 @@ pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> 
         Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
     let draws = &plan.draws[worker];
     let mut at = 0;
-    while !plan.stop.load(Ordering::Relaxed) && tally.operations < plan.operations_max {
+    // Each does one at the least, however busy the machine is.
+    let goes_on = |done: u64| done < plan.operations_max && (done == 0 || !plan.stop.load(Ordering::Relaxed));
+    while goes_on(tally.operations) {
         let next = draws[at];
         at = (at + 1) % draws.len();
         let sampled = tally.operations.is_multiple_of(plan.sample_every).then(clock::now);
