@@ -102,10 +102,10 @@ async fn a_closed_engine_ends_the_feed_which_does_not_keep_the_directory() {
     let directory = tempfile::tempdir().unwrap();
     let engine = builder().shards(2).open(directory.path()).await.unwrap();
     let db = engine.handle();
-    for key in 0..1_000 {
+    for key in 0..300 {
         db.insert(key, vec![1; 100]).await.unwrap();
     }
-    let mut waiting = db.changes(Timestamp(1_000));
+    let mut waiting = db.changes(Timestamp(300));
     let mut halfway = db.changes(Timestamp::ZERO);
     assert!(next(&mut halfway).await.unwrap().is_ok());
     let mut context = Context::from_waker(Waker::noop());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anabranch::{Error, IngestOptions, Timestamp};
+use anabranch::{Durability, Error, IngestOptions, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -49,8 +49,13 @@ async fn write(db: Db, seed: u64, stop: Arc<AtomicBool>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_replayed_into_a_fresh_engine_give_an_identical_one_at_ten_timestamps() {
     let directory = tempfile::tempdir().unwrap();
-    let engine =
-        short_logs().retain_log_bytes(1 << 30).segments_max(4_000).open(directory.path()).await.unwrap();
+    let engine = short_logs()
+        .durability(Durability::Full)
+        .retain_log_bytes(1 << 30)
+        .segments_max(4_000)
+        .open(directory.path())
+        .await
+        .unwrap();
     let db = engine.handle();
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> =
@@ -107,8 +112,13 @@ async fn changes_replayed_into_a_fresh_engine_give_an_identical_one_at_ten_times
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_and_the_changes_after_it_start_a_follower() {
     let directory = tempfile::tempdir().unwrap();
-    let engine =
-        short_logs().retain_log_bytes(1 << 20).segments_max(500).open(directory.path()).await.unwrap();
+    let engine = short_logs()
+        .durability(Durability::Full)
+        .retain_log_bytes(1 << 20)
+        .segments_max(500)
+        .open(directory.path())
+        .await
+        .unwrap();
     let db = engine.handle();
     let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn(write(db.clone(), 7, Arc::clone(&stop)));

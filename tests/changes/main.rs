@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
-use anabranch::{ChangeSet, Changes, Engine, EngineBuilder, Error, Handle, Timestamp};
+use anabranch::{ChangeSet, Changes, Durability, Engine, EngineBuilder, Error, Flush, Handle, Timestamp};
 use futures_core::Stream;
 
 /// What takes longer than this hangs.
@@ -34,9 +34,10 @@ fn builder() -> EngineBuilder<u64, Vec<u8>> {
     Engine::builder()
 }
 
-/// With logs so short that they are reused all the time.
+/// With logs so short that they are reused all the time, and without a sync for each commit.
 fn short_logs() -> EngineBuilder<u64, Vec<u8>> {
-    builder().shards(3).segment_bytes(16 << 10).checkpoint_after_bytes(8 << 10)
+    let relaxed = Durability::Relaxed(Flush::every(Duration::from_millis(50)));
+    builder().durability(relaxed).shards(3).segment_bytes(16 << 10).checkpoint_after_bytes(8 << 10)
 }
 
 async fn next(changes: &mut Changes<u64, Vec<u8>>) -> Option<Result<Set, Error>> {

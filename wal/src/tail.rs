@@ -104,6 +104,10 @@ impl Cursor {
                 View::Ended(path) => (path, None),
                 View::Writing(path, end) => (path, Some(end)),
             };
+            // An idle log costs no look at its file.
+            if self.segment.as_ref().is_some_and(|segment| written.is_some_and(|end| segment.offset >= end)) {
+                return Ok(Step::End);
+            }
             match self.read((ring, disk), &path, written).await {
                 Ok(Some(records)) if records.is_empty() => {}
                 Ok(Some(records)) => return Ok(Step::Records(records)),
