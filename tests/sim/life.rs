@@ -286,13 +286,14 @@ impl Seed {
         let mut synced = engine.sync().await;
         // A checkpoint may be under way, and is a reader.
         let mut stats = engine.stats();
-        for _ in 0..PATIENCE {
+        for step in 0..PATIENCE {
             // A commit that nobody waited for may have come late. In `Full`, it is synced without being asked for.
             let syncs = self.config.mode == Mode::Full && synced.is_ok() && stats.synced < stats.applied;
             if stats.waiting() == 0 && stats.readers == 0 && !syncs && self.rings_have_room(&stats) {
                 break;
             }
-            sleep(Duration::from_secs(1)).await;
+            // Not in step with a checkpoint that fails and is tried again each second.
+            sleep(Duration::from_millis(1_000 + 37 * u64::from(step))).await;
             stats = engine.stats();
         }
         // Meanwhile, a commit that nobody waited for may have got its space: applied, but only lazily synced.

@@ -16,21 +16,21 @@ use crate::{enumerate, life, watchdog};
 #[expect(clippy::match_same_arms, reason = "each bug has a line and a measurement of its own")]
 const fn seeds_max(bug: Bug) -> u64 {
     match bug {
-        Bug::AcknowledgedBeforeSync => 12,  // 174, seed 1
-        Bug::NoSpareSegment => 20,          // 158, seed 1
-        Bug::NoPromises => 20,              // 36, seed 2
-        Bug::DirectoryNotSynced => 60,      // 101, seed 6
-        Bug::TailSegmentReused => 50,       // 44, seed 1
-        Bug::SealNotSynced => 120,          // 81, seed 12
-        Bug::StaleBatchAccepted => 60,      // 37, seed 6
-        Bug::AppendedToTail => 120,         // 32, seed 12
-        Bug::PayloadUnchecked => 80,        // 24, seed 2
-        Bug::NoFence => 180,                // 11, seed 1
-        Bug::NotPersistedAgain => 660,      // 10, seed 66
-        Bug::CheckpointUndecided => 1_000,  // 2, seed 24
-        Bug::ManifestInPlace => 2_000,      // 1, seed 177
-        Bug::LengthTrusted => 2_880,        // 0, seed 288
-        Bug::RecycledBeforeManifest => 170, // with the bias below: seed 17
+        Bug::AcknowledgedBeforeSync => 12,    // 174, seed 1
+        Bug::NoSpareSegment => 20,            // 158, seed 1
+        Bug::NoPromises => 20,                // 36, seed 2
+        Bug::DirectoryNotSynced => 60,        // 101, seed 6
+        Bug::TailSegmentReused => 50,         // 44, seed 1
+        Bug::SealNotSynced => 120,            // 81, seed 12
+        Bug::StaleBatchAccepted => 60,        // 37, seed 6
+        Bug::AppendedToTail => 120,           // 32, seed 12
+        Bug::PayloadUnchecked => 80,          // 24, seed 2
+        Bug::NoFence => 180,                  // 11, seed 1
+        Bug::NotPersistedAgain => 660,        // 10, seed 66
+        Bug::CheckpointUndecided => 1_000,    // 2, seed 24
+        Bug::ManifestInPlace => 2_000,        // 1, seed 177
+        Bug::LengthTrusted => 2_880,          // 0, seed 288
+        Bug::RecycledBeforeManifest => 5_000, // with the bias below: seed 956
         // With the bias below: seed 557. The dense prefix of commits hides this one from most lives.
         Bug::BadBatchSkipped => 5_000,
         Bug::NotValidatedAgain => 20, // with lists: 56 of seeds 1 to 100, seed 2
