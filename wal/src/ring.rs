@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::frame::SECTOR_BYTES;
-use crate::log::Log;
+use crate::log::{Log, Starved};
 use crate::planted::{Bug, is_planted};
 use crate::segment::{SegmentFile, SegmentName};
 use crate::stats::{WalCounters, add};
@@ -102,6 +102,8 @@ struct State {
     covered: Timestamp,
     next_slot: u32,
     bytes: u64,
+    /// The last segment that was to be made came to nothing.
+    cannot_grow: bool,
     last_checkpoint_bytes: u64,
 }
 
@@ -205,18 +207,28 @@ impl Ring {
                 (state.active.is_some() && state.free.len() < spares(), state.bytes)
             };
             let starved = self.log.starved();
-            let limit = self.limits.segment_bytes * self.limits.segments_max as u64;
-            let wanted = starved.map_or(0, |starved| starved.wanted + SEGMENT_OVERHEAD_BYTES);
-            let next = wanted.next_multiple_of(4096).max(self.limits.segment_bytes);
             let wanted = spares_missing || starved.is_some();
             if !wanted {
                 return Ok(false);
             }
-            if bytes + next > limit {
+            let next = self.next_segment_bytes(starved);
+            if bytes + next > self.bytes_max() {
                 return Ok(starved.is_some());
             }
-            self.make_segment(next, counters).await?;
+            let made = self.make_segment(next, counters).await;
+            self.state.lock().cannot_grow = made.is_err();
+            made?;
         }
+    }
+
+    /// How large the next segment is to be.
+    fn next_segment_bytes(&self, starved: Option<Starved>) -> u64 {
+        let wanted = starved.map_or(0, |starved| starved.wanted + SEGMENT_OVERHEAD_BYTES);
+        wanted.next_multiple_of(4096).max(self.limits.segment_bytes)
+    }
+
+    const fn bytes_max(&self) -> u64 {
+        self.limits.segment_bytes * self.limits.segments_max as u64
     }
 
     /// After a checkpoint: what waits and still finds no room, although nothing else is under way that would
@@ -302,10 +314,13 @@ impl Ring {
         checkpointed: Timestamp,
         retains: bool,
     ) -> Option<(SegmentNumber, Timestamp)> {
-        let starved = self.log.starved().is_some();
+        let starved = self.log.starved();
         let state = self.state.lock();
         let mut released = state.recyclable(checkpointed);
-        if retains && !starved && self.limits.retention.is_some() {
+        // Whoever only waits until a further segment is made needs none of these.
+        let needs_them = starved.is_some()
+            && (state.cannot_grow || state.bytes + self.next_segment_bytes(starved) > self.bytes_max());
+        if retains && !needs_them && self.limits.retention.is_some() {
             released -= self.retained(&state.live, released);
         }
         let last = state.live.get(released.checked_sub(1)?)?;
@@ -316,7 +331,7 @@ impl Ring {
     /// How many of the first `covered` segments, the newest of them, are kept for readers.
     fn retained(&self, live: &VecDeque<LiveSegment>, covered: usize) -> usize {
         let Retention { bytes, age } = self.limits.retention;
-        let quarter = self.limits.segment_bytes * self.limits.segments_max as u64 / 4;
+        let quarter = self.bytes_max() / 4;
         let mut room = bytes.unwrap_or(u64::MAX).min(quarter);
         let kept = live.iter().take(covered).rev().take_while(|segment| {
             let fits = segment.file.bytes <= room && age.is_none_or(|age| segment.ended.elapsed() <= age);
