@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Gone, Inline, Key, Level, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
+    Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 
@@ -76,6 +76,16 @@ pub(crate) enum Failed {
     Error(Error),
 }
 
+impl Failed {
+    /// How something failed that is not validated.
+    fn without_conflict(self) -> Error {
+        match self {
+            Self::Error(error) => error,
+            Self::Conflict(_) => unreachable!("what is not validated has no conflicts"),
+        }
+    }
+}
+
 impl<K: Key, V: Value, P> Inner<K, V, P> {
     pub(crate) fn health(&self) -> &Arc<Health> {
         self.sequencer.health()
@@ -124,6 +134,11 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         self.outcome(outcome)
     }
 
+    /// [`Inner::submit`] for blind writes to one shard, which can't conflict.
+    pub(crate) async fn submit_blind(&self, shard: usize, part: Part<K, V>) -> Result<Timestamp, Error> {
+        self.submit(vec![(shard, part)], None).await.map_err(Failed::without_conflict)
+    }
+
     /// What an answer of a shard, or its silence, means for the caller.
     pub(crate) fn outcome<T>(&self, outcome: Result<Result<T, Reject>, Gone>) -> Result<T, Failed> {
         match outcome {
@@ -144,10 +159,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
 
     /// [`Inner::outcome`] of what is not validated.
     pub(crate) fn unvalidated<T>(&self, outcome: Result<Result<T, Reject>, Gone>) -> Result<T, Error> {
-        self.outcome(outcome).map_err(|failed| match failed {
-            Failed::Error(error) => error,
-            Failed::Conflict(_) => unreachable!("what is not validated has no conflicts"),
-        })
+        self.outcome(outcome).map_err(Failed::without_conflict)
     }
 
     /// Waits until a commit is as durable as `level` says.

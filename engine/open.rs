@@ -11,8 +11,8 @@ use anabranch_shard::{
     decode_value,
 };
 use anabranch_wal::{
-    CheckpointReader, Disk, Health, Malformed, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError,
-    WalOptions, Write,
+    CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
+    Write,
 };
 use tokio::task::JoinSet;
 
@@ -206,8 +206,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         for (count, record) in log.records.into_iter().enumerate() {
             self.loaded.records.fetch_add(1, Ordering::Relaxed);
             for write in record.writes() {
-                let write =
-                    write.map_err(|malformed| malformed_error(&log.file, record.timestamp, &malformed))?;
+                let write = write.map_err(|malformed| malformed.in_commit(&log.file, record.timestamp))?;
                 self.loaded.writes.fetch_add(1, Ordering::Relaxed);
                 self.put(&log.file, record.timestamp, &write)?;
             }
@@ -224,9 +223,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
                 "commit {timestamp} uses a keyspace, an expiry or metadata"
             ))));
         }
-        if let Some(offset) =
-            write.as_offset().map_err(|malformed| malformed_error(file, timestamp, &malformed))?
-        {
+        if let Some(offset) = write.as_offset().map_err(|malformed| malformed.in_commit(file, timestamp))? {
             // Any shard will do, as the newest over all of them counts; one that is there.
             let map = &self.maps[self.index.min(self.maps.len() - 1)];
             map.offsets().set(timestamp, offset, timestamp);
@@ -244,21 +241,6 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         self.maps[shard].load(key, timestamp, value);
         Ok(())
     }
-}
-
-fn malformed_error(file: &Path, timestamp: Timestamp, malformed: &Malformed) -> Error {
-    let error = match malformed {
-        Malformed::UnknownKind(kind) => {
-            WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
-        }
-        Malformed::Shape(detail) => WalError::Corrupt {
-            file: file.to_owned(),
-            offset: 0,
-            detail: format!("the record of commit {timestamp} is malformed: {detail}"),
-            commits: Some((timestamp, timestamp)),
-        },
-    };
-    error.into()
 }
 
 /// Before anything is served: a checkpoint of every shard, and one manifest that names them all (L4).

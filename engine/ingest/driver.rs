@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use anabranch_shard::{
     Batched, Changed, CommitsRefused, Key, Level, Part, Partition, Row, Validation, Value, panic_message,
 };
-use anabranch_wal::{EncodedWrites, Fault, SourceOffset, Timestamp};
+use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
@@ -144,12 +144,11 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
         part.values.push(if let Row::Put(value) = row { Some(value) } else { None });
     }
     let bytes = part.encoded.bytes() as u64;
-    let submitted = handle.inner().submit(vec![(at, part)], None).await;
+    let submitted = handle.inner().submit_blind(at, part).await;
     shared.lock().applied(at, first, submitted.is_ok());
     let outcome = match submitted {
         Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,
-        Err(Failed::Error(error)) => Err(error),
-        Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
+        Err(error) => Err(error),
     };
     match outcome {
         Ok(()) => Done { first, rows: sent, bytes, is_offset: false, failed: None },
@@ -170,9 +169,8 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     let batched = match handle.inner().check_writable() {
         Ok(()) => {
             let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
-            let fault = || handle.inner().health().fault().cloned().unwrap_or(Fault::Closed);
             let batched = handle.inner().shards[at].batch(rows).await;
-            batched.map_err(|_| Error::in_flight(fault()))
+            handle.inner().unvalidated(batched.map(Ok))
         }
         Err(error) => Err(error),
     };
@@ -211,8 +209,7 @@ async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
         part.encoded.put_offset(&offset.source, offset.offset);
     }
     part.offsets.push(offset);
-    let parts = vec![(hash % inner.shards.len(), part)];
-    let submitted = inner.submit(parts, None).await;
+    let submitted = inner.submit_blind(hash % inner.shards.len(), part).await;
     {
         let mut state = shared.lock();
         state.applying_offset = false;
@@ -220,8 +217,7 @@ async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
     }
     let outcome = match submitted {
         Ok(timestamp) => inner.acknowledged(handle.level(), timestamp).await,
-        Err(Failed::Error(error)) => Err(error),
-        Err(Failed::Conflict(_)) => unreachable!("blind writes are not validated"),
+        Err(error) => Err(error),
     };
     Done { first: row, rows: 0, bytes: 0, is_offset: true, failed: outcome.err().map(|error| (row, error)) }
 }

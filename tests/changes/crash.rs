@@ -1,36 +1,18 @@
 //! A follower through the crashes of the engine it follows, on a disk that forgets what was not synced.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch::{Engine, Env, Error, Timestamp};
+use anabranch::{Engine, Error, Timestamp};
 use anabranch_wal::disk::sim::{CrashPolicy, SimDisk, SurvivingNames};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::sim_env::SimEnv;
 use crate::{Content, Db, LIMIT, apply, builder, effort, read, snapshot};
 
 const LIVES: u32 = 6;
-
-struct SimEnv {
-    origin: Instant,
-    random: Mutex<StdRng>,
-}
-
-impl Env for SimEnv {
-    fn now(&self) -> Duration {
-        self.origin.elapsed()
-    }
-
-    fn unix_millis(&self) -> u64 {
-        1_700_000_000_000
-    }
-
-    fn random(&self) -> u64 {
-        self.random.lock().unwrap().random()
-    }
-}
 
 /// A copy, and the commit that it has reached.
 #[derive(Default)]
@@ -76,7 +58,7 @@ impl Follower {
 }
 
 async fn open(disk: &SimDisk, random: &mut StdRng, shards: usize) -> Result<Engine<u64, Vec<u8>>, Error> {
-    let env = SimEnv { origin: Instant::now(), random: Mutex::new(StdRng::seed_from_u64(random.random())) };
+    let env = SimEnv::new(random.random());
     let builder = builder()
         .shards(shards)
         .segment_bytes(16 << 10)

@@ -1,9 +1,13 @@
 //! The feed of changes: whole commits in commit order, from the log, and a follower that ends up identical.
 
 mod crash;
+#[path = "../it/effort.rs"]
+mod effort;
 mod feed;
 mod follow;
 mod retention;
+#[path = "../offsets/sim_env.rs"]
+mod sim_env;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -12,6 +16,8 @@ use std::time::Duration;
 
 use anabranch::{ChangeSet, Changes, Durability, Engine, EngineBuilder, Error, Flush, Handle, Timestamp};
 use futures_core::Stream;
+
+use crate::effort::effort;
 
 /// What takes longer than this hangs.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -23,11 +29,6 @@ type Set = ChangeSet<u64, Vec<u8>>;
 /// Awaits, and fails instead of hanging.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("nothing takes that long unless it hangs")
-}
-
-/// `small` by default, `full` with `ANABRANCH_EFFORT=ci`.
-fn effort<T>(small: T, full: T) -> T {
-    if std::env::var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "ci") { full } else { small }
 }
 
 fn builder() -> EngineBuilder<u64, Vec<u8>> {

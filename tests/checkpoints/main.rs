@@ -3,11 +3,15 @@
 
 mod amplification;
 mod backup;
+#[path = "../it/effort.rs"]
+mod effort;
 mod triggers;
 
 use std::time::Duration;
 
 use anabranch::{Engine, EngineBuilder, Error, Handle};
+
+use crate::effort::effort;
 
 /// What takes longer than this hangs.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -17,11 +21,6 @@ type Db = Handle<u64, Vec<u8>>;
 /// Awaits, and fails instead of hanging.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("nothing takes that long unless it hangs")
-}
-
-/// `small` by default, `full` with `ANABRANCH_EFFORT=ci`.
-fn effort<T>(small: T, full: T) -> T {
-    if std::env::var("ANABRANCH_EFFORT").is_ok_and(|effort| effort == "ci") { full } else { small }
 }
 
 fn builder() -> EngineBuilder<u64, Vec<u8>> {

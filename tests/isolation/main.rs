@@ -5,6 +5,7 @@ mod campaign;
 mod checker;
 mod client;
 mod contention;
+#[path = "../it/effort.rs"]
 mod effort;
 mod hermitage;
 mod judge;

@@ -4,40 +4,22 @@
 //! there, and in the end everything is in, and nothing twice.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch::{Durability, Engine, Env, Error, Flush, IngestOptions};
+use anabranch::{Durability, Engine, Error, Flush, IngestOptions};
 use anabranch_wal::disk::sim::{CrashPolicy, SimDisk, SurvivingNames};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::sim_env::SimEnv;
 use crate::{LIMIT, add, builder, content, effort};
 
 const ROWS: u64 = 400;
 const LIVES: u32 = 6;
 /// Operations of the disk that the longest life before a crash has.
 const OPERATIONS_MAX: u64 = 250;
-
-struct SimEnv {
-    origin: Instant,
-    random: Mutex<StdRng>,
-}
-
-impl Env for SimEnv {
-    fn now(&self) -> Duration {
-        self.origin.elapsed()
-    }
-
-    fn unix_millis(&self) -> u64 {
-        1_700_000_000_000
-    }
-
-    fn random(&self) -> u64 {
-        self.random.lock().unwrap().random()
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -113,7 +95,7 @@ impl Life {
         } else {
             Durability::Full
         };
-        let random = Mutex::new(StdRng::seed_from_u64(self.random.random()));
+        let seed = self.random.random();
         builder()
             .shards(self.random.random_range(1..=4))
             .segment_bytes(16 << 10)
@@ -121,7 +103,7 @@ impl Life {
             .checkpoint_after_bytes([1, 4 << 10, 1 << 20][self.random.random_range(0..3)])
             .durability(durability)
             .disk(Arc::new(disk.clone()))
-            .env(Arc::new(SimEnv { origin: Instant::now(), random }))
+            .env(Arc::new(SimEnv::new(seed)))
             .open("/source")
             .await
     }

@@ -5,10 +5,12 @@
 //! cut anywhere, so a record may be larger than a segment. Writes carry a keyspace number and room for an
 //! expiry and for metadata.
 
+use std::path::Path;
+
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use crate::offset::OFFSETS_KEYSPACE;
-use crate::{LogId, Timestamp};
+use crate::{LogId, Timestamp, WalError};
 
 /// The kind of an ordinary commit. 0 is reserved as invalid (RELIABILITY R5).
 const KIND_COMMIT: u8 = 1;
@@ -198,6 +200,24 @@ pub enum Malformed {
     UnknownKind(u8),
     /// The fields contradict each other.
     Shape(&'static str),
+}
+
+impl Malformed {
+    /// The error of whoever finds this in the record of a commit, in a file.
+    #[must_use]
+    pub fn in_commit(&self, file: &Path, timestamp: Timestamp) -> WalError {
+        match self {
+            Self::UnknownKind(kind) => {
+                WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
+            }
+            Self::Shape(detail) => WalError::Corrupt {
+                file: file.to_owned(),
+                offset: 0,
+                detail: format!("the record of commit {timestamp} is malformed: {detail}"),
+                commits: Some((timestamp, timestamp)),
+            },
+        }
+    }
 }
 
 impl From<TryGetError> for Malformed {

@@ -14,7 +14,7 @@ use crate::recovery::{
     Listing, RecoveredLog, check_promises, find_cut, open_manifest, recovered_logs, scan_all,
 };
 use crate::scan::OnDamage;
-use crate::{CheckpointReader, Env, Malformed, Timestamp, WalError, Write};
+use crate::{CheckpointReader, Env, Timestamp, WalError, Write};
 
 /// What a sound database holds: all that recovery would find.
 pub struct Source {
@@ -71,8 +71,8 @@ impl Source {
             }
             for record in &log.records {
                 for write in record.writes() {
-                    let write = write
-                        .map_err(|malformed| malformed_write(&log.file, record.timestamp, &malformed))?;
+                    let write =
+                        write.map_err(|malformed| malformed.in_commit(&log.file, record.timestamp))?;
                     apply(&mut entries, record.timestamp, write)?;
                 }
             }
@@ -96,7 +96,7 @@ impl Source {
             }
             for record in &log.records {
                 for write in record.writes() {
-                    write.map_err(|malformed| malformed_write(&log.file, record.timestamp, &malformed))?;
+                    write.map_err(|malformed| malformed.in_commit(&log.file, record.timestamp))?;
                 }
             }
             new.write_log(index, &log.records).await?;
@@ -152,18 +152,4 @@ pub(super) fn check_plain(timestamp: Timestamp, write: &Write) -> Result<(), Wal
         return Err(WalError::Unsupported(what));
     }
     Ok(())
-}
-
-pub(super) fn malformed_write(file: &Path, timestamp: Timestamp, malformed: &Malformed) -> WalError {
-    match malformed {
-        Malformed::UnknownKind(kind) => {
-            WalError::Unsupported(format!("commit {timestamp} has a write of unknown kind {kind}"))
-        }
-        Malformed::Shape(detail) => WalError::Corrupt {
-            file: file.to_owned(),
-            offset: 0,
-            detail: format!("the record of commit {timestamp} is malformed: {detail}"),
-            commits: Some((timestamp, timestamp)),
-        },
-    }
 }

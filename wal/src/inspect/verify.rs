@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ReadOnlyDisk;
 use super::slots::read_slots;
-use super::source::{check_plain, malformed_write, open_database};
+use super::source::{check_plain, open_database};
 use crate::disk::Disk;
 use crate::recovery::{Listing, check_promises, find_cut, recovered_logs, scan_all};
 use crate::scan::{OnDamage, ScannedLog};
@@ -121,7 +121,7 @@ fn check_records(log: &ScannedLog, report: &mut VerifyReport) {
         for write in record.writes() {
             report.writes += 1;
             let checked = write
-                .map_err(|malformed| malformed_write(&log.end_file, record.timestamp, &malformed))
+                .map_err(|malformed| malformed.in_commit(&log.end_file, record.timestamp))
                 .and_then(|write| check_plain(record.timestamp, &write));
             report.damage.extend(checked.err());
         }
