@@ -20,7 +20,7 @@ use crate::rot;
 use crate::workload::Worker;
 
 /// Virtual seconds in which everything under way ends by itself.
-const PATIENCE: u32 = 10;
+const PATIENCE: u32 = 40;
 /// No life has more.
 const TASKS_MAX: u64 = 8;
 
@@ -284,28 +284,27 @@ impl Seed {
             sleep(Duration::from_secs(1)).await;
         }
         let mut synced = engine.sync().await;
-        // A checkpoint may be under way, and is a reader.
         let mut stats = engine.stats();
         for step in 0..PATIENCE {
-            // A commit that nobody waited for may have come late. In `Full`, it is synced without being asked for.
-            let syncs = self.config.mode == Mode::Full && synced.is_ok() && stats.synced < stats.applied;
-            if stats.waiting() == 0 && stats.readers == 0 && !syncs && self.rings_have_room(&stats) {
+            // A commit that nobody waited for may have come late, or have got its space late.
+            let is_behind = synced.is_ok() && stats.synced < stats.applied;
+            // A checkpoint may be under way, and is a reader.
+            if stats.waiting() == 0 && stats.readers == 0 && !is_behind && self.rings_have_room(&stats) {
                 break;
             }
             // Not in step with a checkpoint that fails and is tried again each second.
             sleep(Duration::from_millis(1_000 + 37 * u64::from(step))).await;
-            stats = engine.stats();
-        }
-        // Meanwhile, a commit that nobody waited for may have got its space: applied, but only lazily synced.
-        if synced.is_ok() && stats.synced < stats.applied && self.config.mode != Mode::Full {
-            synced = engine.sync().await;
+            // In `Full`, it is synced without being asked for.
+            if is_behind && self.config.mode != Mode::Full {
+                synced = engine.sync().await;
+            }
             stats = engine.stats();
         }
         if stats.readers > 0 || synced.is_ok() && stats.waiting() > 0 {
             return Err(format!("left behind (after syncing: {synced:?}): {stats:?}"));
         }
-        // What came late, after the sync, may find that the disk is gone.
-        let is_lost = self.config.late && self.cut_off();
+        // What came after the sync may find that the disk is gone.
+        let is_lost = self.cut_off();
         if synced.is_ok() && !is_lost && (stats.synced != stats.applied || stats.durable != stats.applied) {
             return Err(format!("synced, but {stats:?}"));
         }
