@@ -9,6 +9,7 @@ use anabranch_shard::{
     Changed, CommitsRefused, Gone, HashPartition, Inline, Key, Level, Part, Partition, Updated, Validation,
     Value,
 };
+use anabranch_wal::EncodedWrites;
 
 use crate::ingest::{Ingest, IngestOptions};
 use crate::inner::{Failed, Inner};
@@ -156,17 +157,17 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
         self.inner.check_writable()?;
-        let mut part = Part::new(Validation::Blind);
+        let mut encoded = EncodedWrites::new();
         if self.inner.durable {
-            encode(&mut part, &key, Some(&value))?;
+            encode(&mut encoded, &key, Some(&value))?;
         }
         let shard = &self.inner.shards[self.inner.router.shard(&key)];
-        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), &part.encoded) {
+        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), &encoded) {
             Inline::Done(timestamp) => Ok(Ok(timestamp)),
             Inline::Poisoned => Err(Gone),
             Inline::InTheWay((key, value)) => {
-                part.writes.push(key);
-                part.values.push(value);
+                let (writes, values) = (vec![key], vec![value]);
+                let part = Part { writes, values, encoded, ..Part::new(Validation::Blind) };
                 shard.commit(part, None).await
             }
         };

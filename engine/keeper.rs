@@ -20,6 +20,8 @@ const CHECKPOINT_PAGE_KEYS: usize = 512;
 /// After a failed checkpoint, the next try by itself waits so long.
 const CHECKPOINT_BACKOFF: Duration = Duration::from_secs(1);
 const REQUESTS_MAX: usize = 64;
+/// So many new keys are put in order before other tasks run.
+const SETTLED_AT_ONCE_MAX: usize = 4096;
 
 /// What an [`crate::Engine`] asks of its keeper.
 pub(crate) enum Request {
@@ -45,6 +47,8 @@ pub(crate) struct Keeper<K: Key, V: Value, P> {
     checkpoint_error: Arc<Mutex<Option<String>>>,
     /// When a checkpoint that failed is tried again. The keeper attends to other things meanwhile.
     retry_checkpoints_at: Option<Instant>,
+    /// The last commit, when it last looked.
+    last_seen: Timestamp,
 }
 
 /// Why the keeper woke up.
@@ -75,6 +79,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             checkpoint_interval,
             checkpoint_error,
             retry_checkpoints_at: None,
+            last_seen: Timestamp::ZERO,
         };
         (keeper, Requests { sender: sent, checkpoint_error: error })
     }
@@ -128,10 +133,19 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         }
     }
 
-    async fn sweep_idle(&self) {
+    async fn sweep_idle(&mut self) {
         for shard in &*self.inner.shards {
             if shard.queues().1 > 0 {
                 let _ = shard.sweep().await;
+            }
+        }
+        // A load of new keys is left alone until it is over.
+        let last = self.inner.sequencer.last();
+        if std::mem::replace(&mut self.last_seen, last) == last {
+            for shard in &*self.inner.shards {
+                while shard.map().settle(SETTLED_AT_ONCE_MAX) {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }

@@ -6,9 +6,9 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use anabranch_shard::{
-    Bounds, HashPartition, Key, Level, Part, Partition, Reached, Reader, Validation, Value, encode_write,
+    Bounds, HashPartition, Key, Level, Partition, Reached, Reader, Validation, Value, encode_write,
 };
-use anabranch_wal::{SourceOffset, Timestamp};
+use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 
 use crate::inner::{Failed, Inner};
 use crate::parts::{Parts, part_of};
@@ -302,7 +302,7 @@ fn split<K: Key, V: Value, P: Partition<K>>(
         let shard = inner.router.shard(&key);
         let part = part_of(&mut parts, shard, validation);
         if inner.durable {
-            encode(part, &key, value.as_deref())?;
+            encode(&mut part.encoded, &key, value.as_deref())?;
         }
         part.writes.push(key);
         part.values.push(value);
@@ -338,11 +338,11 @@ fn add_offsets<K: Key, V: Value, P>(
 
 /// Appends a write to a part's record. Never a conflict, so the error is one for the caller.
 pub(crate) fn encode<K: Key, V: Value>(
-    part: &mut Part<K, V>,
+    encoded: &mut EncodedWrites,
     key: &K,
     value: Option<&V>,
 ) -> Result<(), Error> {
-    encode_write(&mut part.encoded, key, value).map_err(|reject| {
+    encode_write(encoded, key, value).map_err(|reject| {
         Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
     })
 }

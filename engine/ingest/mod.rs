@@ -8,7 +8,7 @@ mod state;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anabranch_shard::{Changed, HashPartition, Key, Level, Partition, Row, Value, encode_write};
@@ -153,8 +153,21 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     }
 
     async fn row(&mut self, key: K, row: Row<V>) -> Result<(), IngestError> {
-        poll_fn(|context| self.poll_room(context)).await?;
-        if self.gather(key, row).is_err() {
+        let encoded = self.encode(&key, &row);
+        let mut sent = Some((key, row));
+        let took_it = poll_fn(|context| {
+            let mut state = self.shared.lock();
+            let room = ready!(state.poll_room(context, &mut self.stalled));
+            if let (Ok(()), Some((key, row))) = (&room, sent.take()) {
+                match &encoded {
+                    Ok(shard) => state.gather(*shard, key, row, &self.scratch),
+                    Err(cause) => state.refuse(cause.clone()),
+                }
+            }
+            Poll::Ready(room)
+        });
+        took_it.await?;
+        if encoded.is_err() {
             // Once everything before it is in.
             return poll_fn(|context| self.poll_room(context)).await;
         }
@@ -198,26 +211,20 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         IngestReport { elapsed, ..self.shared.lock().report }
     }
 
-    /// Takes a row in. What can't be encoded ends the sink.
-    fn gather(&mut self, key: K, row: Row<V>) -> Result<(), ()> {
+    /// Encodes a row into the scratch buffer, if there is a log, and says where it goes.
+    fn encode(&mut self, key: &K, row: &Row<V>) -> Result<usize, Error> {
         let inner = self.handle.inner();
         self.scratch.clear();
-        let value = match &row {
+        let value = match row {
             Row::Put(value) => Some(&**value),
             Row::Remove | Row::Change(_) => None,
         };
-        if inner.durable
-            && !matches!(row, Row::Change(_))
-            && let Err(reject) = encode_write(&mut self.scratch, &key, value)
-        {
-            let cause =
-                Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"));
-            self.shared.lock().refuse(cause);
-            return Err(());
+        if inner.durable && !matches!(row, Row::Change(_)) {
+            encode_write(&mut self.scratch, key, value).map_err(|reject| {
+                Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
+            })?;
         }
-        let shard = if self.exact { 0 } else { inner.router.shard(&key) };
-        self.shared.lock().gather(shard, key, row, &self.scratch);
-        Ok(())
+        Ok(if self.exact { 0 } else { inner.router.shard(key) })
     }
 
     fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
@@ -243,8 +250,13 @@ impl<K: Key, V: Value, P: Partition<K>> Sink<(K, V)> for Ingest<K, V, P> {
     }
 
     fn start_send(self: Pin<&mut Self>, (key, value): (K, V)) -> Result<(), IngestError> {
-        // What can't be encoded is told by the next poll, once everything before it is in.
-        let _ = self.get_mut().gather(key, Row::Put(Arc::new(value)));
+        let this = self.get_mut();
+        let row = Row::Put(Arc::new(value));
+        match this.encode(&key, &row) {
+            Ok(shard) => this.shared.lock().gather(shard, key, row, &this.scratch),
+            // It is told by the next poll, once everything before it is in.
+            Err(cause) => this.shared.lock().refuse(cause),
+        }
         Ok(())
     }
 

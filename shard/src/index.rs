@@ -1,8 +1,10 @@
 //! The ordered index: which keys there are, for scans. It learns of new keys late (PROTOCOL H4): the shard
-//! collects them unsorted, and the next scan merges them in.
+//! collects them unsorted, and the next scan, or the next quiet moment, merges them in. So who never scans never pays
+//! for order, and a load of new keys doesn't pay for it key by key.
 //!
 //! Holds every key of the hash map, whether or not it has a live version. A key is here before its commit is
-//! reported applied, and leaves together with its entry in the hash map.
+//! reported applied. It leaves the tree together with its entry in the hash map; one that left before it was merged
+//! in is found out when it would be.
 
 use std::collections::BTreeSet;
 use std::ops::RangeBounds;
@@ -11,50 +13,83 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::pins::{Bounds, holds_a_key};
 
-/// So many new keys are collected before the shard itself merges them in.
-const PENDING_MAX: usize = 1 << 16;
-
 #[derive(Debug)]
 pub(crate) struct OrderedIndex<K> {
     tree: RwLock<BTreeSet<K>>,
     /// Locked after `tree` where both are.
-    pending: Mutex<Vec<K>>,
+    pending: Mutex<Pending<K>>,
+}
+
+#[derive(Debug)]
+struct Pending<K> {
+    keys: Vec<K>,
+    /// Some of them may have left the hash map.
+    stale: bool,
+}
+
+impl<K> Pending<K> {
+    /// Up to `limit` keys, and whether some of them may have left the hash map.
+    fn take(&mut self, limit: usize) -> (Vec<K>, bool) {
+        let stale = self.stale;
+        let rest = self.keys.len().saturating_sub(limit);
+        self.stale &= rest > 0;
+        let keys = if rest > 0 { self.keys.split_off(rest) } else { std::mem::take(&mut self.keys) };
+        (keys, stale)
+    }
 }
 
 impl<K: Clone + Ord> OrderedIndex<K> {
     pub(crate) const fn new() -> Self {
-        Self { tree: RwLock::new(BTreeSet::new()), pending: Mutex::new(Vec::new()) }
-    }
-
-    /// Adds a key that is not here yet.
-    pub(crate) fn add(&self, key: K) {
-        let mut pending = self.pending.lock();
-        pending.push(key);
-        if pending.len() >= PENDING_MAX {
-            drop(pending);
-            drop(self.merge());
+        Self {
+            tree: RwLock::new(BTreeSet::new()),
+            pending: Mutex::new(Pending { keys: Vec::new(), stale: false }),
         }
     }
 
-    fn merge(&self) -> RwLockWriteGuard<'_, BTreeSet<K>> {
+    /// Adds a key that is not in the hash map yet, or was put there just now.
+    pub(crate) fn add(&self, key: K) {
+        self.pending.lock().keys.push(key);
+    }
+
+    /// Merges in up to `limit` of the keys that were added. `exists` tells which of them the hash map still has.
+    /// Returns whether there are more.
+    pub(crate) fn settle(&self, limit: usize, exists: impl Fn(&K) -> bool) -> bool {
+        if self.pending.lock().keys.is_empty() {
+            return false;
+        }
+        drop(self.merge(limit, exists));
+        !self.pending.lock().keys.is_empty()
+    }
+
+    fn merge(&self, limit: usize, exists: impl Fn(&K) -> bool) -> RwLockWriteGuard<'_, BTreeSet<K>> {
         let mut tree = self.tree.write();
         // Taken under the lock of the tree, so that a key is always in one or the other.
-        let mut pending = std::mem::take(&mut *self.pending.lock());
-        pending.sort_unstable();
+        let (mut keys, stale) = self.pending.lock().take(limit);
+        if stale {
+            // One that comes back after this look is added once more.
+            keys.retain(exists);
+        }
+        keys.sort_unstable();
         if tree.is_empty() {
-            *tree = pending.into_iter().collect();
+            *tree = keys.into_iter().collect();
         } else {
-            tree.extend(pending);
+            tree.extend(keys);
         }
         tree
     }
 
     /// Up to `limit` keys within `bounds`, from the front or from the back.
-    pub(crate) fn page(&self, bounds: &Bounds<K>, from_back: bool, limit: usize) -> Vec<K> {
+    pub(crate) fn page(
+        &self,
+        bounds: &Bounds<K>,
+        from_back: bool,
+        limit: usize,
+        exists: impl Fn(&K) -> bool,
+    ) -> Vec<K> {
         if !holds_a_key(bounds) {
             return Vec::new();
         }
-        self.with_range(bounds, |keys| {
+        self.with_range(bounds, exists, |keys| {
             if from_back {
                 keys.rev().take(limit).cloned().collect()
             } else {
@@ -64,24 +99,30 @@ impl<K: Clone + Ord> OrderedIndex<K> {
     }
 
     /// The first key within `bounds` that `matches` gives something for.
-    pub(crate) fn find_map<T>(&self, bounds: &Bounds<K>, matches: impl FnMut(&K) -> Option<T>) -> Option<T> {
+    pub(crate) fn find_map<T>(
+        &self,
+        bounds: &Bounds<K>,
+        exists: impl Fn(&K) -> bool,
+        matches: impl FnMut(&K) -> Option<T>,
+    ) -> Option<T> {
         if !holds_a_key(bounds) {
             return None;
         }
-        self.with_range(bounds, |mut keys| keys.find_map(matches))
+        self.with_range(bounds, exists, |mut keys| keys.find_map(matches))
     }
 
     fn with_range<T>(
         &self,
         bounds: &Bounds<K>,
+        exists: impl Fn(&K) -> bool,
         visit: impl FnOnce(std::collections::btree_set::Range<'_, K>) -> T,
     ) -> T {
         let tree = self.tree.read();
-        let tree = if self.pending.lock().is_empty() {
+        let tree = if self.pending.lock().keys.is_empty() {
             tree
         } else {
             drop(tree);
-            RwLockWriteGuard::downgrade(self.merge())
+            RwLockWriteGuard::downgrade(self.merge(usize::MAX, exists))
         };
         visit(tree.range((bounds.start_bound(), bounds.end_bound())))
     }
@@ -89,10 +130,10 @@ impl<K: Clone + Ord> OrderedIndex<K> {
     /// Removes keys, each together with what `remove` does for it in the hash map; it says whether the key is
     /// to go. No scan runs meanwhile.
     pub(crate) fn sweep(&self, keys: impl Iterator<Item = K>, mut remove: impl FnMut(&K) -> bool) {
-        let mut tree = self.merge();
+        let mut tree = self.tree.write();
         for key in keys {
-            if remove(&key) {
-                tree.remove(&key);
+            if remove(&key) && !tree.remove(&key) {
+                self.pending.lock().stale = true;
             }
         }
     }

@@ -31,7 +31,7 @@ pub struct ShardMap<K, V> {
     entries: DashMap<K, Chain<V>, FixedState>,
     index: OrderedIndex<K>,
     offsets: Offsets,
-    /// Versions over all keys.
+    /// Versions over all keys. Only the writer changes it.
     versions: AtomicU64,
 }
 
@@ -87,7 +87,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// A version newer than `timestamp` of a key within `bounds`, if there is one. New keys and removals
     /// count. For the shard's writer.
     pub(crate) fn newer_in(&self, bounds: &Bounds<K>, timestamp: Timestamp) -> Option<Timestamp> {
-        self.index.find_map(bounds, |key| self.newest_timestamp(key).filter(|newest| *newest > timestamp))
+        let newer = |key: &K| self.newest_timestamp(key).filter(|newest| *newest > timestamp);
+        self.index.find_map(bounds, |key| self.entries.contains_key(key), newer)
     }
 
     /// Up to `limit` keys within `bounds`, and those of them that are live at `timestamp`. The caller is
@@ -99,7 +100,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         limit: usize,
         timestamp: Timestamp,
     ) -> Page<K, V> {
-        let mut keys = self.index.page(bounds, from_back, limit);
+        let mut keys = self.index.page(bounds, from_back, limit, |key| self.entries.contains_key(key));
         let resume_after = if keys.len() == limit { keys.last().cloned() } else { None };
         let entries = keys.drain(..).filter_map(|key| {
             let (written, value) = {
@@ -116,6 +117,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     pub fn count(&self, timestamp: Timestamp, limit: usize) -> usize {
         let live = |chain: &Chain<V>| chain.at(timestamp).is_some_and(|version| version.value.is_some());
         self.entries.iter().filter(|entry| live(entry.value())).take(limit).count()
+    }
+
+    /// Puts up to `limit` new keys where scans look for them, so that no scan has to. Returns whether there are more.
+    pub fn settle(&self, limit: usize) -> bool {
+        self.index.settle(limit, |key| self.entries.contains_key(key))
     }
 
     /// Versions over all keys, and keys.
@@ -172,8 +178,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 remembered
             }
         };
-        self.versions.fetch_add(1, Ordering::Relaxed);
-        self.versions.fetch_sub((garbage.len() - before) as u64, Ordering::Relaxed);
+        self.count_versions(1, (garbage.len() - before) as u64);
         remembered
     }
 
@@ -214,7 +219,12 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             });
         }
         let versions = (garbage.len() - before) as u64 + keys;
-        self.versions.fetch_sub(versions, Ordering::Relaxed);
+        self.count_versions(0, versions);
         Swept { versions, keys }
+    }
+
+    /// Without a read-modify-write: there is one writer.
+    fn count_versions(&self, added: u64, removed: u64) {
+        self.versions.store(self.versions.load(Ordering::Relaxed) + added - removed, Ordering::Relaxed);
     }
 }

@@ -45,7 +45,9 @@ impl Watermark {
 
     /// Moves the front up to `to`, if it is not there yet.
     pub(crate) fn raise(&self, to: Timestamp) {
-        if self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
+        // Mostly somebody else has moved it already, and its line is left alone.
+        if self.value.load(Ordering::SeqCst) < to.0
+            && self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
             && self.lowest_awaited.load(Ordering::SeqCst) <= to.0
         {
             self.wake(to.0);
