@@ -138,11 +138,9 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     encoded: EncodedWrites,
     sent: u64,
 ) -> Done {
-    let mut part = Part { encoded, ..Part::new(Validation::Blind) };
-    for (_, key, row) in rows {
-        part.writes.push(key);
-        part.values.push(if let Row::Put(value) = row { Some(value) } else { None });
-    }
+    let value = |row| if let Row::Put(value) = row { Some(value) } else { None };
+    let (writes, values) = rows.into_iter().map(|(_, key, row)| (key, value(row))).unzip();
+    let part = Part { writes, values, encoded, ..Part::new(Validation::Blind) };
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit_blind(at, part).await;
     shared.lock().applied(at, first, submitted.is_ok());

@@ -171,10 +171,17 @@ impl<K: Key, V: Value> State<K, V> {
         if self.options.exact {
             return self.begin_exact();
         }
-        let Gathering { rows, encoded, changes, bytes, .. } = std::mem::take(&mut self.gathering[at]);
-        let Some((first, ..)) = rows.first() else { return };
-        self.unapplied.insert(*first);
-        self.unacknowledged.insert(*first);
+        let gathering = &mut self.gathering[at];
+        let Some(&(first, ..)) = gathering.rows.first() else { return };
+        // The next batch will be about as large.
+        let next = Gathering {
+            rows: Vec::with_capacity(gathering.rows.len()),
+            encoded: EncodedWrites::with_capacity(gathering.encoded.bytes() * 9 / 8),
+            ..Gathering::default()
+        };
+        let Gathering { rows, encoded, changes, bytes, .. } = std::mem::replace(gathering, next);
+        self.unapplied.insert(first);
+        self.unacknowledged.insert(first);
         self.begun.push_back(if changes {
             Begun::Mixed { shard: at, rows, bytes }
         } else {

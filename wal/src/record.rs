@@ -38,6 +38,12 @@ impl EncodedWrites {
         Self { bytes: Vec::new(), count: 0 }
     }
 
+    /// No writes yet, and room for so many bytes of them.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), count: 0 }
+    }
+
     /// Whether there is nothing to log.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
