@@ -288,8 +288,10 @@ impl Seed {
         for step in 0..PATIENCE {
             // A commit that nobody waited for may have come late, or have got its space late.
             let is_behind = synced.is_ok() && stats.synced < stats.applied;
+            // A disk that is gone makes no segments.
+            let has_room = self.cut_off() || self.rings_have_room(&stats);
             // A checkpoint may be under way, and is a reader.
-            if stats.waiting() == 0 && stats.readers == 0 && !is_behind && self.rings_have_room(&stats) {
+            if stats.waiting() == 0 && stats.readers == 0 && !is_behind && has_room {
                 break;
             }
             // Not in step with a checkpoint that fails and is tried again each second.
