@@ -357,10 +357,8 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
                 continue;
             }
         }
-        if in_step {
-            // Whoever is ready to commit does so first, and comes along.
-            tokio::task::yield_now().await;
-        }
+        // Whoever is ready to commit does so first, and comes along.
+        tokio::task::yield_now().await;
         let due = flushers.iter_mut().filter(|flusher| !in_step || flusher.has_work());
         join_all(due.map(Flusher::flush_or_fail)).await;
     }

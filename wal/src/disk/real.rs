@@ -1,4 +1,8 @@
-//! The operating system's files. One I/O thread per lane, so that the async runtime never blocks on a disk.
+//! The operating system's files. One I/O thread per lane, so that the async runtime never waits for a disk.
+//!
+//! A small write without a sync goes into the page cache at once, on the caller's thread: that takes a few microseconds,
+//! and to wake an I/O thread and be woken by it takes ten times as many. It waits only where the operating
+//! system makes all who write wait, for want of memory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,6 +18,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Disk, DiskFile, HalfDone, OpenMode};
+
+/// Larger writes are the I/O thread's.
+const WRITTEN_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// The real disk.
 ///
@@ -173,6 +180,9 @@ impl DiskFile for RealFile {
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> io::Result<usize> {
+        if data.len() <= WRITTEN_AT_ONCE_BYTES_MAX {
+            return positioned_write(&self.file, &data, offset);
+        }
         self.run(move |file| positioned_write(file, &data, offset)).await
     }
 
