@@ -138,3 +138,61 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ops::Bound;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: Bounds<u8> = (Bound::Unbounded, Bound::Unbounded);
+
+    /// What the hash map and the index of a shard go through.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u8),
+        Remove(u8),
+        Settle(usize),
+        Scan,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0u8..8).prop_map(Step::Insert),
+            (0u8..8).prop_map(Step::Remove),
+            (1usize..4).prop_map(Step::Settle),
+            Just(Step::Scan),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_scan_finds_what_the_hash_map_has_whenever_keys_came_and_went(
+            steps in prop::collection::vec(step(), 1..60),
+        ) {
+            let index = OrderedIndex::new();
+            let mut map = BTreeSet::new();
+            for step in steps.into_iter().chain([Step::Scan]) {
+                match step {
+                    Step::Insert(key) => {
+                        if map.insert(key) {
+                            index.add(key);
+                        }
+                    }
+                    Step::Remove(key) => index.sweep(std::iter::once(key), |key| map.remove(key)),
+                    Step::Settle(limit) => {
+                        index.settle(limit, |key| map.contains(key));
+                    }
+                    Step::Scan => {
+                        let found = index.page(&ALL, false, usize::MAX, |key| map.contains(key));
+                        prop_assert_eq!(found, map.iter().copied().collect::<Vec<_>>());
+                    }
+                }
+            }
+            prop_assert!(index.pending.lock().keys.is_empty(), "the last scan merged all");
+        }
+    }
+}
