@@ -59,6 +59,9 @@ enum Command {
         /// Print Markdown tables instead: anabranch against what it is to reach, and against the best peer
         #[arg(long)]
         markdown: bool,
+        /// Write the chart of ratios to the best peers as a picture, too
+        #[arg(long)]
+        svg: Option<PathBuf>,
     },
     /// How often commits are refused, against how much transactions want the same keys
     Contention(contention::Knobs),
@@ -184,10 +187,13 @@ pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
             let slower = compare::print(&read(&before)?, &read(&after)?, noise);
             Ok(if slower { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
-        Command::Report { results, output, markdown } => {
+        Command::Report { results, output, markdown, svg } => {
             let mut run = read(&results[0])?;
             for path in &results[1..] {
                 run.add(read(path)?);
+            }
+            if let Some(path) = svg {
+                std::fs::write(path, report::picture(&run)?)?;
             }
             if markdown {
                 println!("{}", bars::markdown(&run)?);

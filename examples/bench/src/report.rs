@@ -82,7 +82,8 @@ pub(crate) fn contenders<'a>(cells: &[&'a Cell]) -> Option<(&'a Cell, Option<&'a
     Some((mine, peer.copied(), limit.copied()))
 }
 
-fn ratio_section(html: &mut String, run: &Run) -> Outcome<()> {
+/// anabranch over the best peer, and over the limit.
+fn ratio_bars(run: &Run) -> (Vec<Bar>, Vec<Bar>) {
     let (mut against_peers, mut against_limits) = (Vec::new(), Vec::new());
     for cells in run.groups() {
         let Some((mine, peer, limit)) = contenders(&cells) else { continue };
@@ -93,6 +94,21 @@ fn ratio_section(html: &mut String, run: &Run) -> Outcome<()> {
             }
         }
     }
+    (against_peers, against_limits)
+}
+
+/// The ratios to the best peers as a picture of its own, for a page that can't hold a chart: dark on light, or light
+/// on dark, as the reader's screen is.
+pub(crate) fn picture(run: &Run) -> Outcome<String> {
+    let chart = chart::ratios(&ratio_bars(run).0)?;
+    let Some(rest) = chart.strip_prefix("<svg") else { return Err("the chart is no picture".into()) };
+    let Some((tag, content)) = rest.split_once('>') else { return Err("the chart is no picture".into()) };
+    let style = "svg{color:#1f2328}@media (prefers-color-scheme:dark){svg{color:#e6edf3}}";
+    Ok(format!("<svg{tag}><style>{style}</style>{content}"))
+}
+
+fn ratio_section(html: &mut String, run: &Run) -> Outcome<()> {
+    let (against_peers, against_limits) = ratio_bars(run);
     for (title, note, bars) in [
         (
             "Against the best peer",
@@ -356,6 +372,14 @@ mod tests {
         assert_eq!(mine.engine, "anabranch");
         assert_eq!(peer.unwrap().engine, "fast");
         assert_eq!(limit.unwrap().engine, "dashmap");
+    }
+
+    #[test]
+    fn a_picture_stands_alone_and_follows_the_readers_screen() {
+        let cells = vec![cell("anabranch", measured(10.0)), cell("fast", measured(20.0))];
+        let picture = picture(&Run { cells, ..Run::default() }).unwrap();
+        assert!(picture.starts_with("<svg") && picture.contains("xmlns=") && picture.contains("0.50"));
+        assert!(picture.contains("prefers-color-scheme:dark") && picture.contains("currentColor"));
     }
 
     #[test]
