@@ -55,6 +55,12 @@ pub struct EngineBuilder<K, V, P = HashPartition> {
     pub(crate) vacuum: Vacuum,
     pub(crate) retries_max: u32,
     pub(crate) lend_turns: bool,
+    pub(crate) snapshot_age_max: Option<Duration>,
+    pub(crate) slow: Duration,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics_name: String,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics_interval: Option<Duration>,
     pub(crate) partition: P,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) env: Arc<dyn Env>,
@@ -73,6 +79,12 @@ impl<K, V> EngineBuilder<K, V> {
             vacuum: Vacuum::default(),
             retries_max: 10_000,
             lend_turns: true,
+            snapshot_age_max: None,
+            slow: Duration::from_secs(1),
+            #[cfg(feature = "metrics")]
+            metrics_name: "default".to_owned(),
+            #[cfg(feature = "metrics")]
+            metrics_interval: None,
             partition: HashPartition,
             disk: None,
             env: Arc::new(SystemEnv),
@@ -154,6 +166,39 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         Self { lend_turns: lend, ..self }
     }
 
+    /// Ends snapshots, scans and transactions that are open for longer than this: what they do next is
+    /// [`Error::SnapshotTooOld`], and what they held on to can be reclaimed. By default they live for as long as they
+    /// like. Each of them then costs a look at the clock, when it begins and when it reads.
+    pub fn max_snapshot_age(self, age: Duration) -> Self {
+        Self { snapshot_age_max: Some(age), ..self }
+    }
+
+    /// What takes longer than this is told as an event of `tracing` (feature `tracing`; without it, this changes
+    /// nothing): a flush, a sync, a checkpoint, a commit's wait for its acknowledgement. By default one second.
+    pub fn slow_after(self, threshold: Duration) -> Self {
+        Self { slow: threshold, ..self }
+    }
+
+    /// The value of the label `engine` that this engine's metrics have; by default `default`.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_name(self, name: impl Into<String>) -> Self {
+        Self { metrics_name: name.into(), ..self }
+    }
+
+    /// Records metrics so often ([`Engine::record_metrics`]). By default only when asked to.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_every(self, interval: Duration) -> Self {
+        Self { metrics_interval: Some(interval), ..self }
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(clippy::unused_self, reason = "see the feature"))]
+    pub(crate) fn metrics_interval(&self) -> Option<Duration> {
+        #[cfg(feature = "metrics")]
+        return self.metrics_interval;
+        #[cfg(not(feature = "metrics"))]
+        None
+    }
+
     /// Which shard a key belongs to. By default the engine's seeded hash decides.
     pub fn partition<N>(self, partition: N) -> EngineBuilder<K, V, N> {
         EngineBuilder {
@@ -167,6 +212,12 @@ impl<K, V, P> EngineBuilder<K, V, P> {
             vacuum: self.vacuum,
             retries_max: self.retries_max,
             lend_turns: self.lend_turns,
+            snapshot_age_max: self.snapshot_age_max,
+            slow: self.slow,
+            #[cfg(feature = "metrics")]
+            metrics_name: self.metrics_name,
+            #[cfg(feature = "metrics")]
+            metrics_interval: self.metrics_interval,
             disk: self.disk,
             env: self.env,
             types: PhantomData,
@@ -199,9 +250,12 @@ impl<K, V, P> EngineBuilder<K, V, P> {
             Vacuum::Automatic { idle_interval } => Some(idle_interval),
             Vacuum::Manual => None,
         };
-        if [idle, self.checkpoint_interval].contains(&Some(Duration::ZERO)) {
+        if self.snapshot_age_max == Some(Duration::ZERO) {
+            return Err(Error::config("with a maximum age of zero, no snapshot could be read from"));
+        }
+        if [idle, self.checkpoint_interval, self.metrics_interval()].contains(&Some(Duration::ZERO)) {
             return Err(Error::config(
-                "an interval of zero between checkpoints or vacuums leaves no time for \
+                "an interval of zero between checkpoints, vacuums or metrics leaves no time for \
                  anything else",
             ));
         }

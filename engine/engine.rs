@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use anabranch_shard::{HASH_NAME, Key, Level, Partition, Value};
 use anabranch_wal::{Backup, Disk, RealDisk, Wal, WalError};
@@ -11,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::builder::EngineBuilder;
 use crate::inner::Inner;
 use crate::keeper::{Request, Requests, write_entries};
-use crate::report::{BackupReport, ShardStats};
+use crate::report::BackupReport;
 use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
 
 /// An open engine.
@@ -71,12 +70,14 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
         self.inner.acknowledged(Level::Synced, last).await
     }
 
-    /// Reclaims all versions and removed keys that nobody can ask for any more, and counts them.
+    /// Reclaims all versions and removed keys that nobody can ask for any more, and counts them. What lies between
+    /// the timestamps of open readers is reclaimed when its key is written.
     ///
     /// # Errors
     /// [`Error::Closed`]; [`Error::ReadOnly`] after a failure.
     pub async fn vacuum(&self) -> Result<VacuumReport, Error> {
         self.inner.check_writable()?;
+        self.inner.end_old_readers();
         let mut report = VacuumReport::default();
         for shard in &*self.inner.shards {
             let fault = || self.inner.health().check().err().map_or(Error::Closed, Error::refused);
@@ -88,32 +89,17 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
     /// Counters and the state of each part. Cheap, but not for every request: it looks at every shard.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let inner = &self.inner;
-        let (oldest_reader, readers) = inner.readers.oldest();
-        let rings = self.wal.as_ref().map(|wal| wal.usage()).unwrap_or_default();
-        let shards = inner.shards.iter().enumerate().map(|(index, shard)| {
-            let (versions, keys) = shard.map().size();
-            let (queues, to_sweep) = shard.queues();
-            let ring = rings.get(index).copied().unwrap_or_default();
-            ShardStats { keys, versions, to_sweep, in_flight: shard.in_flight(), queues, ring }
-        });
-        let shards = shards.collect();
-        Stats {
-            commits: inner.sequencer.last().0 - self.report.log.recovered_to.0,
-            two_phase: inner.counters.two_phase.load(Ordering::Relaxed),
-            conflicts: inner.counters.conflicts.load(Ordering::Relaxed),
-            reruns: inner.counters.reruns.load(Ordering::Relaxed),
-            applied: inner.sequencer.get(Level::Applied),
-            written: inner.sequencer.written(),
-            synced: inner.sequencer.get(Level::Synced),
-            durable: inner.sequencer.get(Level::Durable),
-            horizon: inner.readers.horizon(),
-            readers,
-            oldest_reader,
-            log: self.wal.as_ref().map(|wal| wal.stats()).unwrap_or_default(),
-            checkpoint_error: self.requests.checkpoint_error.lock().clone(),
-            shards,
-        }
+        let mut stats = self.inner.stats(self.wal.as_deref());
+        stats.checkpoint_error.clone_from(&self.requests.checkpoint_error.lock());
+        stats
+    }
+
+    /// Hands the numbers of [`Engine::stats`] to the recorder of the crate `metrics`, each with a label `engine` (see
+    /// [`EngineBuilder::metrics_name`]). Counters are set to what they are, histograms get what came since the last
+    /// time. To be called before each scrape, or by the engine itself ([`EngineBuilder::metrics_every`]).
+    #[cfg(feature = "metrics")]
+    pub fn record_metrics(&self) {
+        self.inner.metrics.record(self.stats());
     }
 
     /// Writes a copy of everything, as it is durable now, to a missing or an empty directory, while reading and
@@ -129,7 +115,7 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
         let inner = &self.inner;
         inner.closed.check()?;
         let directory = directory.as_ref();
-        let reader = inner.readers.register(Level::Durable);
+        let reader = inner.readers.register_exempt(Level::Durable);
         let timestamp = reader.timestamp();
         let disk = match &self.disk {
             Some(disk) => Arc::clone(disk),

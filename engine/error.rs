@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_shard::{DecodeError, Reject};
 use anabranch_wal::{Fault, Timestamp, WalError};
@@ -88,10 +89,15 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// The versions that this transaction or snapshot would have to be compared with are reclaimed. Begin
-    /// anew.
-    #[error("the snapshot is too old; begin a new transaction")]
-    SnapshotTooOld,
+    /// This snapshot, scan or transaction was open for longer than [`crate::EngineBuilder::max_snapshot_age`] allows, and
+    /// what it would read may be reclaimed. Nothing was changed. Begin anew, and take less time.
+    #[error("the snapshot of commit {timestamp} is too old after {age:?}; begin a new one")]
+    SnapshotTooOld {
+        /// How long it was open when that was found out; zero where a shard found it out, when it validated a commit.
+        age: Duration,
+        /// The commit that it read at; zero as above.
+        timestamp: Timestamp,
+    },
     /// The log no longer holds the changes after a commit. Begin with a snapshot and the changes after that, or
     /// retain more of the log ([`crate::EngineBuilder::retain_log_bytes`]).
     #[error(
@@ -136,7 +142,7 @@ impl Error {
     pub(crate) fn from_reject(reject: Reject) -> Result<Self, Timestamp> {
         match reject {
             Reject::Conflict { newer } => Err(newer),
-            Reject::TooOld => Ok(Self::SnapshotTooOld),
+            Reject::TooOld => Ok(Self::SnapshotTooOld { age: Duration::ZERO, timestamp: Timestamp::ZERO }),
             Reject::Panicked(message) => Ok(Self::Panicked { message }),
             Reject::Encode(reason) => Ok(Self::Encode { reason }),
             Reject::NoSpace(cause) if cause.is_disk_full() => Ok(Self::DiskFull { cause }),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
@@ -9,6 +10,7 @@ use anabranch_shard::{
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 
+use crate::events;
 use crate::parts::Parts;
 use crate::retry::RetryGates;
 use crate::{Error, Isolation};
@@ -31,6 +33,12 @@ pub(crate) struct Inner<K: Key, V: Value, P> {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) closed: Closed,
     pub(crate) counters: Counters,
+    /// From here on, something slow is told of (feature `tracing`).
+    pub(crate) slow: Duration,
+    /// The last commit that was there when the engine opened.
+    pub(crate) recovered_to: Timestamp,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: crate::metrics::MetricsRecorder,
 }
 
 /// Whether calls return [`Error::Closed`].
@@ -65,6 +73,14 @@ pub(crate) struct Counters {
     pub(crate) conflicts: AtomicU64,
     pub(crate) reruns: AtomicU64,
     pub(crate) two_phase: AtomicU64,
+}
+
+/// Whether a reader is not too old. A branch, where no maximum age is set.
+pub(crate) fn check_age(reader: &Reader) -> Result<(), Error> {
+    match reader.too_old() {
+        None => Ok(()),
+        Some(age) => Err(Error::SnapshotTooOld { age, timestamp: reader.timestamp() }),
+    }
 }
 
 /// How one try to commit failed.
@@ -170,7 +186,24 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         if self.sequencer.get(level) >= timestamp {
             return Ok(());
         }
-        self.sequencer.reached(level, timestamp).await.map_err(Error::in_flight)
+        let reached = self.sequencer.reached(level, timestamp);
+        #[cfg(feature = "tracing")]
+        let reached = crate::events::slow_if_waited(&*self.env, self.slow, timestamp, reached);
+        reached.await.map_err(Error::in_flight)
+    }
+
+    /// Forgets readers that are older than they may be, so that what they hold on to can be reclaimed.
+    pub(crate) fn end_old_readers(&self) {
+        let ended = self.readers.tick();
+        if ended > 0 {
+            events::readers_ended(ended, self.readers.age_max());
+        }
+    }
+
+    /// Whether a reader may read on. Asked after each look-up too: what was found may lack what was reclaimed (V8).
+    pub(crate) fn check_reader(&self, reader: &Reader) -> Result<(), Error> {
+        self.closed.check()?;
+        check_age(reader)
     }
 
     /// The level that a read-write transaction reads at. After a failure, what is applied may be lost (U2).

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use crate::events;
 use crate::inner::Inner;
 use crate::{Error, Vacuum};
 
@@ -22,6 +23,13 @@ const CHECKPOINT_BACKOFF: Duration = Duration::from_secs(1);
 const REQUESTS_MAX: usize = 64;
 /// So many new keys are put in order before other tasks run.
 const SETTLED_AT_ONCE_MAX: usize = 4096;
+const READERS_INTERVAL_MIN: Duration = Duration::from_millis(10);
+const READERS_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// How often the ages of readers are looked at: so that one is noticed within a quarter of the maximum age.
+fn readers_interval(age_max: Option<Duration>) -> Duration {
+    age_max.map_or(READERS_INTERVAL_MAX, |age| (age / 4).clamp(READERS_INTERVAL_MIN, READERS_INTERVAL_MAX))
+}
 
 /// What an [`crate::Engine`] asks of its keeper.
 pub(crate) enum Request {
@@ -42,8 +50,7 @@ pub(crate) struct Keeper<K: Key, V: Value, P> {
     wal: Option<Arc<Wal>>,
     log_tasks: JoinSet<()>,
     requests: mpsc::Receiver<Request>,
-    vacuum: Vacuum,
-    checkpoint_interval: Option<Duration>,
+    intervals: Intervals,
     checkpoint_error: Arc<Mutex<Option<String>>>,
     /// When a checkpoint that failed is tried again. The keeper attends to other things meanwhile.
     retry_checkpoints_at: Option<Instant>,
@@ -57,14 +64,22 @@ enum Event {
     LogGrew,
     CheckpointTime,
     VacuumTime,
+    ReadersTime,
+    MetricsTime,
+}
+
+/// How often the keeper does what by itself.
+pub(crate) struct Intervals {
+    pub(crate) checkpoint: Option<Duration>,
+    pub(crate) metrics: Option<Duration>,
+    pub(crate) vacuum: Vacuum,
 }
 
 impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     pub(crate) fn new(
         inner: Arc<Inner<K, V, P>>,
         log: Option<(Arc<Wal>, JoinSet<()>)>,
-        vacuum: Vacuum,
-        checkpoint_interval: Option<Duration>,
+        intervals: Intervals,
     ) -> (Self, Requests) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let checkpoint_error = Arc::new(Mutex::new(None));
@@ -75,8 +90,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             wal,
             log_tasks,
             requests,
-            vacuum,
-            checkpoint_interval,
+            intervals,
             checkpoint_error,
             retry_checkpoints_at: None,
             last_seen: Timestamp::ZERO,
@@ -85,12 +99,16 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     }
 
     pub(crate) async fn run(mut self) {
-        let vacuum = match self.vacuum {
+        let vacuum = match self.intervals.vacuum {
             Vacuum::Automatic { idle_interval } => Some(idle_interval),
             Vacuum::Manual => None,
         };
-        let mut clocks =
-            Clocks { checkpoint: Clock::new(self.checkpoint_interval), vacuum: Clock::new(vacuum) };
+        let mut clocks = Clocks {
+            checkpoint: Clock::new(self.intervals.checkpoint),
+            vacuum: Clock::new(vacuum),
+            readers: Clock::new(Some(readers_interval(self.inner.readers.age_max()))),
+            metrics: Clock::new(self.intervals.metrics),
+        };
         let reply = loop {
             match self.wait(&mut clocks).await {
                 Event::Request(Some(Request::Checkpoint(reply))) => {
@@ -103,9 +121,12 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
                     let _ = self.checkpoint_all().await;
                 }
                 Event::VacuumTime => self.sweep_idle().await,
+                Event::ReadersTime => self.inner.end_old_readers(),
+                Event::MetricsTime => self.record_metrics(),
             }
         };
         let closed = self.close().await;
+        events::closed(&closed);
         // The directory is given back before whoever closes is told.
         let inner = Arc::clone(&self.inner);
         drop(self);
@@ -130,7 +151,15 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
             () = grown => Event::LogGrew,
             () = clocks.checkpoint.tick() => Event::CheckpointTime,
             () = clocks.vacuum.tick() => Event::VacuumTime,
+            () = clocks.readers.tick() => Event::ReadersTime,
+            () = clocks.metrics.tick() => Event::MetricsTime,
         }
+    }
+
+    #[cfg_attr(not(feature = "metrics"), expect(clippy::unused_self, reason = "see the feature"))]
+    fn record_metrics(&self) {
+        #[cfg(feature = "metrics")]
+        self.inner.metrics.record(self.inner.stats(self.wal.as_deref()));
     }
 
     async fn sweep_idle(&mut self) {
@@ -175,7 +204,11 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
 
     /// Writes and publishes the checkpoint of one shard.
     async fn checkpoint(&self, wal: &Wal, shard: usize) -> Result<(), Error> {
+        let started = self.inner.env.now();
+        events::checkpoint_begun(shard);
         let outcome = self.try_checkpoint(wal, shard).await;
+        let elapsed = self.inner.env.now().saturating_sub(started);
+        events::checkpoint_ended(shard, &outcome, elapsed, self.inner.slow);
         *self.checkpoint_error.lock() = outcome.as_ref().err().map(ToString::to_string);
         // Also after a failure: what waits for space may be too large for any recycling.
         let relieved = wal.relieve(shard).await.map_err(Error::from);
@@ -186,7 +219,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
         let inner = &self.inner;
         inner.health().check().map_err(Error::refused)?;
         // A registered reader: its versions stay while the writer goes on.
-        let reader = inner.readers.register(Level::Applied);
+        let reader = inner.readers.register_exempt(Level::Applied);
         let timestamp = reader.timestamp();
         if timestamp == Timestamp::ZERO {
             return Ok(());
@@ -249,6 +282,8 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
 struct Clocks {
     checkpoint: Clock,
     vacuum: Clock,
+    readers: Clock,
+    metrics: Clock,
 }
 
 struct Clock(Option<Interval>);

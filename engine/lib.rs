@@ -198,24 +198,28 @@ mod claim;
 mod durability;
 mod engine;
 mod error;
+mod events;
 mod handle;
 mod ingest;
 mod inner;
 mod keeper;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod open;
 mod parts;
 mod read_set;
 mod report;
 mod retry;
 mod scan;
+mod sight;
 mod snapshot;
 mod transaction;
 mod write_set;
 
-pub use anabranch_shard::{DecodeError, HashPartition, Key, Partition, Queues, Value};
+pub use anabranch_shard::{CommitKinds, DecodeError, HashPartition, Key, Partition, Queues, Value};
 pub use anabranch_wal::{
-    Disk, DiskFile, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv, Timestamp,
-    WalError, WalStats,
+    Disk, DiskFile, Distribution, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv,
+    Timestamp, WalError, WalStats,
 };
 pub use builder::{EngineBuilder, Isolation, Vacuum};
 pub use changes::{Change, ChangeSet, Changes};
@@ -224,7 +228,7 @@ pub use engine::Engine;
 pub use error::Error;
 pub use handle::Handle;
 pub use ingest::{Ingest, IngestError, IngestOptions, IngestReport};
-pub use report::{BackupReport, RecoveryReport, ShardStats, Stats, VacuumReport};
+pub use report::{BackupReport, OldestReader, RecoveryReport, ShardStats, Stalls, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;
 pub use transaction::{Commit, Ticket, Transaction};

@@ -17,8 +17,9 @@ use anabranch_wal::{
 use tokio::task::JoinSet;
 
 use crate::builder::EngineBuilder;
+use crate::events;
 use crate::inner::{Closed, Counters, Inner};
-use crate::keeper::{Keeper, write_checkpoint};
+use crate::keeper::{Intervals, Keeper, write_checkpoint};
 use crate::retry::RetryGates;
 use crate::{Engine, Error, RecoveryReport, Vacuum};
 
@@ -67,12 +68,13 @@ async fn open_log<K: Key, V: Value, P: Partition<K>>(
 
     let health = Arc::<Health>::default();
     let sequencer = Sequencer::new(recovered_to, Some(Arc::clone(wal.control())), &health);
-    let readers = Readers::new(Arc::clone(&sequencer));
+    let readers = Readers::new(Arc::clone(&sequencer), Arc::clone(&builder.env), builder.snapshot_age_max);
     if replaced || wal.needs_checkpoints_to_open().await {
         checkpoint_all(&wal, &maps, recovered_to).await?;
     }
     let advanced = Arc::clone(&sequencer);
     let tasks = wal.start(&health, &(Arc::new(move || advanced.advance()) as _)).await?;
+    wal.control().set_slow(builder.slow);
     let wal = Arc::new(wal);
     report.elapsed = builder.env.now().saturating_sub(started);
     let parts = Parts { router, maps, sequencer, readers, runtime };
@@ -89,7 +91,7 @@ pub(crate) fn in_memory<K: Key, V: Value, P: Partition<K>>(
     let parts = Parts {
         router: Router::new(seed, builder.partition.clone(), shards),
         maps: (0..shards).map(|_| Arc::new(ShardMap::new(seed))).collect(),
-        readers: Readers::new(Arc::clone(&sequencer)),
+        readers: Readers::new(Arc::clone(&sequencer), Arc::clone(&builder.env), builder.snapshot_age_max),
         sequencer,
         runtime,
     };
@@ -121,6 +123,13 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
     let shards: Arc<[Shard<K, V>]> = maps.into_iter().enumerate().map(start).collect();
     let closed = Closed::default();
     closed.follow(sequencer.health());
+    events::follow(sequencer.health());
+    events::opened(&report, shards.len(), log.is_some());
+    let intervals = Intervals {
+        checkpoint: builder.checkpoint_interval,
+        metrics: builder.metrics_interval(),
+        vacuum: builder.vacuum,
+    };
     let inner = Arc::new(Inner {
         router,
         coordinator: Coordinator::start(Arc::clone(&shards), &sequencer),
@@ -136,11 +145,14 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         runtime: runtime.clone(),
         closed,
         counters: Counters::default(),
+        slow: builder.slow,
+        recovered_to: report.log.recovered_to,
+        #[cfg(feature = "metrics")]
+        metrics: crate::metrics::MetricsRecorder::new(builder.metrics_name),
     });
     let wal = log.as_ref().map(|(wal, _)| Arc::clone(wal));
     let disk = builder.disk;
-    let (keeper, requests) =
-        Keeper::new(Arc::clone(&inner), log, builder.vacuum, builder.checkpoint_interval);
+    let (keeper, requests) = Keeper::new(Arc::clone(&inner), log, intervals);
     runtime.spawn(keeper.run());
     Engine::new(inner, wal, disk, requests, report)
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anabranch_shard::{Queues, Swept};
-use anabranch_wal::{RecoverySummary, RingUsage, Timestamp, WalStats};
+use anabranch_shard::{CommitKinds, OldestRegistered, Queues, SpaceStalls, Swept};
+use anabranch_wal::{Distribution, RecoverySummary, RingUsage, Timestamp, WalStats};
+use serde::{Deserialize, Serialize};
 
 /// What opening a directory found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,14 +57,24 @@ impl std::ops::AddAssign<Swept> for VacuumReport {
     }
 }
 
-/// The engine's state and counters. Each is exact by itself; together they are not one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The engine's state and counters, as one plain struct that serialises. Each number is exact by itself; together they
+/// are not one moment. Counters begin with the opening of the engine.
+///
+/// `docs/observability.md` lists them with the names that they have as metrics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Commits since the engine was opened.
+    /// Commits: timestamps taken.
     pub commits: u64,
-    /// Transactions that went through the coordinator; those whose shards were idle are committed in line.
+    /// The same by the way that they went.
+    pub kinds: CommitKinds,
+    /// Transactions that were handed to the coordinator; those whose shards were idle are committed in line.
     pub two_phase: u64,
+    /// Those of them that are under way.
+    pub two_phase_in_flight: usize,
+    /// Messages that wait for the coordinator.
+    pub coordinator_mailbox: usize,
     /// Commits refused for a conflict.
     pub conflicts: u64,
     /// Reruns by [`crate::Handle::transaction`].
@@ -76,12 +87,20 @@ pub struct Stats {
     pub synced: Timestamp,
     /// The last commit that is as durable as the engine promises.
     pub durable: Timestamp,
+    /// How many commits are applied and not durable yet.
+    pub lag: u64,
     /// Below this, versions are reclaimed.
     pub horizon: Timestamp,
     /// Snapshots, scans and transactions that are open.
     pub readers: usize,
-    /// The oldest timestamp that one of them reads at.
-    pub oldest_reader: Option<Timestamp>,
+    /// The one that reads at the oldest timestamp.
+    pub oldest_reader: Option<OldestReader>,
+    /// Readers that were ended for their age: see [`crate::EngineBuilder::max_snapshot_age`].
+    pub readers_ended: u64,
+    /// Messages that a shard handled in one batch.
+    pub batch_messages: Distribution,
+    /// What had to wait.
+    pub stalls: Stalls,
     /// What the log did. Zero in memory.
     pub log: WalStats,
     /// The last failure to write a checkpoint. The log keeps everything meanwhile.
@@ -90,11 +109,59 @@ pub struct Stats {
     pub shards: Vec<ShardStats>,
 }
 
+/// The reader that reads at the oldest timestamp, and what it holds on to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct OldestReader {
+    /// The commit that it reads at.
+    pub timestamp: Timestamp,
+    /// How long it has been open. To within a second, or exactly with a
+    /// [maximum age](crate::EngineBuilder::max_snapshot_age).
+    pub age: Duration,
+    /// Durable commits that it does not see.
+    pub commits_behind: u64,
+    /// Old versions that are kept: those it pins, and at the most a few for each key that are not reclaimed yet.
+    pub versions: u64,
+}
+
+impl OldestReader {
+    pub(crate) fn new(registered: OldestRegistered, durable: Timestamp, versions: u64) -> Self {
+        let OldestRegistered { timestamp, age } = registered;
+        Self { timestamp, age, commits_behind: durable.0.saturating_sub(timestamp.0), versions }
+    }
+}
+
+/// What had to wait for more than its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Stalls {
+    /// Commits, and parts of transactions, that waited for space in the log.
+    pub space: u64,
+    /// How long, taken together.
+    pub space_time: Duration,
+    /// Commits that were written and then waited for a sync, as a crash could have lost more than
+    /// [`crate::Flush`] allows.
+    pub bounds: u64,
+}
+
+impl std::ops::AddAssign<SpaceStalls> for Stalls {
+    fn add_assign(&mut self, stalls: SpaceStalls) {
+        self.space += stalls.commits;
+        self.space_time += stalls.time;
+    }
+}
+
 impl Stats {
     /// Keys over all shards, those included whose removal is not reclaimed yet.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.shards.iter().map(|shard| shard.keys).sum()
+    }
+
+    /// Keys that have a value, over all shards.
+    #[must_use]
+    pub fn live_keys(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.live_keys).sum()
     }
 
     /// Versions over all shards.
@@ -121,11 +188,14 @@ impl Stats {
 }
 
 /// One shard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ShardStats {
     /// Keys, those included whose removal is not reclaimed yet.
     pub keys: usize,
+    /// Keys that have a value.
+    pub live_keys: u64,
     /// Versions of them.
     pub versions: u64,
     /// Keys that a sweep may find something at.
@@ -134,6 +204,10 @@ pub struct ShardStats {
     pub in_flight: usize,
     /// Where they, and parts of transactions, wait.
     pub queues: Queues,
+    /// Messages that wait for the shard.
+    pub mailbox: usize,
+    /// Commits that it ran, those in line of several shards with the first of them. Without two-phase commits.
+    pub commits: u64,
     /// Its log's segments. Zero in memory.
     pub ring: RingUsage,
 }

@@ -12,7 +12,7 @@ use anabranch_wal::Timestamp;
 use futures_core::Stream;
 
 use crate::Error;
-use crate::inner::Closed;
+use crate::inner::{Closed, check_age};
 
 /// The first page is small, for short scans over many shards; later ones grow.
 const FIRST_PAGE_KEYS: usize = 32;
@@ -23,14 +23,14 @@ const STREAM_ENTRIES_PER_POLL: usize = 256;
 /// An ordered scan, from either end. Yields keys and values as they stood at one timestamp, in a transaction
 /// with the transaction's own writes on top.
 ///
-/// After an error (the engine was closed), the scan ends.
+/// After an error (the engine was closed, or the scan is too old), the scan ends.
 pub struct Scan<K, V> {
     cursors: Vec<Cursor<K, V>>,
     /// The transaction's own writes within the bounds, which hide what the shards have.
     own: VecDeque<(K, Option<Arc<V>>)>,
     timestamp: Timestamp,
     /// Registered for as long as the scan lives, so that its versions stay.
-    _reader: Arc<Reader>,
+    reader: Arc<Reader>,
     closed: Closed,
     failed: bool,
 }
@@ -72,7 +72,7 @@ impl<K: Key, V: Value> Scan<K, V> {
             cursors: shards.iter().map(cursor).collect(),
             own,
             timestamp: reader.timestamp(),
-            _reader: reader,
+            reader,
             closed,
             failed: false,
         }
@@ -92,6 +92,17 @@ impl<K: Key, V: Value> Scan<K, V> {
             self.failed = true;
             return Some(Err(error));
         }
+        let entry = self.merge(end);
+        // V8: after the look-up; also where it found nothing.
+        if let Err(error) = check_age(&self.reader) {
+            self.failed = true;
+            return Some(Err(error));
+        }
+        entry.map(Ok)
+    }
+
+    /// The next entry from this end.
+    fn merge(&mut self, end: End) -> Option<(K, Arc<V>)> {
         loop {
             let nearest = self.nearest_cursor(end);
             let own = match end {
@@ -114,7 +125,7 @@ impl<K: Key, V: Value> Scan<K, V> {
             let stored =
                 if take_stored { nearest.and_then(|index| self.cursors[index].take(end)) } else { None };
             if !take_own {
-                return stored.map(Ok);
+                return stored;
             }
             let own = match end {
                 End::Front => self.own.pop_front(),
@@ -122,7 +133,7 @@ impl<K: Key, V: Value> Scan<K, V> {
             };
             // The transaction's own removal hides what is stored.
             if let Some((key, Some(value))) = own {
-                return Some(Ok((key, value)));
+                return Some((key, value));
             }
         }
     }

@@ -9,13 +9,14 @@ use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Reader, Valu
 use anabranch_wal::Timestamp;
 
 use crate::Error;
-use crate::inner::Inner;
+use crate::inner::{Inner, check_age};
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 
 /// The whole engine at one timestamp, over all shards, for any number of reads. It never waits, never
 /// conflicts, and shows only what is durable.
 ///
-/// It holds on to the versions it may be asked for: drop it when it is no longer needed.
+/// It holds on to the versions it may be asked for: drop it when it is no longer needed. With
+/// [`crate::EngineBuilder::max_snapshot_age`] it ends by itself.
 pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
     reader: Arc<Reader>,
@@ -42,7 +43,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, Error>
     where
         K: Borrow<Q>,
@@ -51,13 +52,15 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     {
         self.inner.closed.check()?;
         let timestamp = self.reader.timestamp();
-        Ok(self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp))
+        let value = self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp);
+        check_age(&self.reader)?;
+        Ok(value)
     }
 
     /// The values of several keys, in their order.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Result<Vec<Option<Arc<V>>>, Error>
     where
         K: Borrow<Q>,
@@ -70,7 +73,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     /// Whether a key has a value.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn contains_key<Q>(&self, key: &Q) -> Result<bool, Error>
     where
         K: Borrow<Q>,
@@ -83,22 +86,21 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     /// How many keys have a value. Looks at every key.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn len(&self) -> Result<usize, Error> {
-        self.inner.closed.check()?;
-        Ok(self.count(usize::MAX))
+        self.count(usize::MAX)
     }
 
     /// Whether no key has a value. Stops at the first that has.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn is_empty(&self) -> Result<bool, Error> {
-        self.inner.closed.check()?;
-        Ok(self.count(1) == 0)
+        Ok(self.count(1)? == 0)
     }
 
-    fn count(&self, limit: usize) -> usize {
+    fn count(&self, limit: usize) -> Result<usize, Error> {
+        self.inner.check_reader(&self.reader)?;
         let timestamp = self.reader.timestamp();
         let mut count = 0;
         for shard in &*self.inner.shards {
@@ -106,7 +108,8 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
                 count += shard.map().count(timestamp, limit - count);
             }
         }
-        count
+        check_age(&self.reader)?;
+        Ok(count)
     }
 
     /// The entries within a range, in order, from either end. A range with its end before its start is empty.

@@ -10,7 +10,7 @@ use anabranch_shard::{
 };
 use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 
-use crate::inner::{Failed, Inner};
+use crate::inner::{Failed, Inner, check_age};
 use crate::parts::{Parts, part_of};
 use crate::read_set::ReadSet;
 use crate::retry::{GateSet, Retry};
@@ -91,20 +91,21 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// The value of a key, as of the beginning of the transaction or as it wrote it itself.
     ///
     /// # Errors
-    /// [`Error::Closed`].
+    /// [`Error::Closed`], [`Error::SnapshotTooOld`].
     pub fn get<Q>(&mut self, key: &Q) -> Result<Option<Arc<V>>, Error>
     where
         K: Borrow<Q>,
         P: Partition<Q>,
         Q: Hash + Ord + ToOwned<Owned = K> + ?Sized,
     {
-        self.inner.closed.check()?;
+        self.inner.check_reader(&self.reader)?;
         if let Some(own) = self.writes.get(key) {
             return Ok(own.clone());
         }
         let shard = &self.inner.shards[self.inner.router.shard(key)];
         let timestamp = self.reader.timestamp();
         let value = shard.map().get(key, || timestamp);
+        check_age(&self.reader)?;
         if self.inner.isolation == Isolation::Serializable {
             self.reads.key(key);
         }
@@ -235,8 +236,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// not take it back.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]:
-    /// nothing was changed. [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
+    /// [`Error::Conflict`], [`Error::SnapshotTooOld`], [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`],
+    /// [`Error::Nested`]: nothing was changed. [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn commit(self) -> Result<Commit, Error> {
         self.submit().await?.durable().await
     }
@@ -260,7 +261,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// One try, on the way that its reruns have prepared. Returns the timestamp whose durability confirms it.
     pub(crate) async fn try_commit(self, retry: Option<&mut Retry<K>>) -> Result<Timestamp, Failed> {
         let Self { inner, reader, reads, writes, offsets, .. } = self;
-        inner.closed.check().map_err(Failed::Error)?;
+        inner.check_reader(&reader).map_err(Failed::Error)?;
         let read_at = reader.timestamp();
         if writes.is_empty() && offsets.is_empty() {
             return Ok(read_at);

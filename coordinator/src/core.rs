@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anabranch_shard::wal::{LogId, Timestamp};
@@ -94,6 +95,8 @@ pub struct CoordinatorCore<K, V> {
     /// Claims granted, with their leases, or turned down.
     claimed: Vec<(Claimant, Result<Lease, Reject>)>,
     let_go: UnboundedSender<TransactionId>,
+    /// Transactions decided to commit, for those who only want to know.
+    committed: Arc<AtomicU64>,
 }
 
 struct InFlight {
@@ -133,7 +136,13 @@ impl<K, V> CoordinatorCore<K, V> {
     ) -> Self {
         let rounds = (0..shards).map(|_| empty_round()).collect();
         let (in_flight, replies, claimed) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { sequencer, logs, votes, next: 0, in_flight, rounds, replies, claimed, let_go }
+        let committed = Arc::default();
+        Self { sequencer, logs, votes, next: 0, in_flight, rounds, replies, claimed, let_go, committed }
+    }
+
+    /// How many transactions were decided to commit.
+    pub(crate) const fn committed(&self) -> &Arc<AtomicU64> {
+        &self.committed
     }
 
     /// First phase: every shard gets its part.
@@ -237,7 +246,10 @@ impl<K, V> CoordinatorCore<K, V> {
                 // T1: nothing is left that can fail.
                 let outcome = outcome.map(|()| self.sequencer.take(written));
                 match outcome {
-                    Ok(timestamp) => self.decide(transaction, timestamp, &shards, &participants),
+                    Ok(timestamp) => {
+                        self.committed.fetch_add(1, Ordering::Relaxed);
+                        self.decide(transaction, timestamp, &shards, &participants);
+                    }
                     Err(_) => self.abort(transaction, &shards),
                 }
                 self.replies.push((reply, outcome));

@@ -1,6 +1,7 @@
 //! The typed face of the coordinator.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anabranch_shard::wal::{LogId, Timestamp};
@@ -25,6 +26,7 @@ pub struct Claimed(Grant);
 pub struct Coordinator<K: Key, V: Value> {
     actor: ActorRef<CoordinatorActor<K, V>>,
     permits: Arc<Semaphore>,
+    committed: Arc<AtomicU64>,
 }
 
 impl<K: Key, V: Value> Coordinator<K, V> {
@@ -40,8 +42,10 @@ impl<K: Key, V: Value> Coordinator<K, V> {
         let failed = Arc::new(Notify::new());
         let woken = Arc::clone(&failed);
         sequencer.health().on_fault(move || woken.notify_one());
+        let core = CoordinatorCore::new(Arc::clone(sequencer), logs, shards.len(), votes, leases.clone());
+        let committed = Arc::clone(core.committed());
         let actor = CoordinatorActor {
-            core: CoordinatorCore::new(Arc::clone(sequencer), logs, shards.len(), votes, leases.clone()),
+            core,
             health: Arc::clone(sequencer.health()),
             failed,
             shards,
@@ -52,7 +56,7 @@ impl<K: Key, V: Value> Coordinator<K, V> {
             idle: Vec::new(),
         };
         let actor = CoordinatorActor::spawn_with_mailbox(actor, mailbox::bounded(MAILBOX_MESSAGES_MAX));
-        Self { actor, permits: Arc::new(Semaphore::new(TWO_PHASE_IN_FLIGHT_MAX)) }
+        Self { actor, permits: Arc::new(Semaphore::new(TWO_PHASE_IN_FLIGHT_MAX)), committed }
     }
 
     /// Commits a transaction that read or writes several shards, and writes at least one. The coordinator owns
@@ -117,6 +121,19 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         TWO_PHASE_IN_FLIGHT_MAX - self.permits.available_permits()
+    }
+
+    /// How many transactions it has decided to commit.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// How many messages wait in its mailbox.
+    #[must_use]
+    pub fn mailbox(&self) -> usize {
+        let sender = self.actor.mailbox_sender();
+        MAILBOX_MESSAGES_MAX - sender.capacity().unwrap_or(MAILBOX_MESSAGES_MAX)
     }
 
     /// Ends the actor once it has handled everything sent before.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_coordinator::{Begin, Claim, CoordinatorCore, FillClaim, Grant};
-use anabranch_shard::wal::Timestamp;
+use anabranch_shard::wal::{SystemEnv, Timestamp};
 use anabranch_shard::{
     Commit, Level, Part, Readers, Reject, Round, Sequencer, ShardCore, ShardMap, TransactionId, Validation,
     Vote,
@@ -82,7 +82,7 @@ const KEYS: u64 = 4;
 impl World {
     fn new(seed: u64) -> Self {
         let sequencer = Sequencer::new(Timestamp::ZERO, None, &Arc::default());
-        let readers = Readers::new(Arc::clone(&sequencer));
+        let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         let maps: Vec<_> = (0..SHARDS).map(|_| Arc::new(ShardMap::new(1))).collect();
         let shard = |map: &Arc<ShardMap<u64, u64>>| {
             Core::new(Arc::clone(map), Arc::clone(&readers), Arc::clone(&sequencer), None, true)

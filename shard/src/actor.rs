@@ -46,6 +46,7 @@ impl<K: Key, V: Value> Actor for ShardActor<K, V> {
         anabranch_wal::late().await;
         if self.batch > 0 && (mailbox.is_empty() || self.batch >= BATCH_MESSAGES_MAX) {
             self.turn.finish_batch();
+            self.turn.batch_messages().record(self.batch as u64);
             self.batch = 0;
         }
         let log = self.log.clone();

@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use anabranch_wal::Timestamp;
 
+use crate::readers::ReadAt;
+
+/// A chain is looked through for what lies between readers when it has so many older versions, and again when it has
+/// twice what was left then: so that costs in proportion to what is written, and so that what is kept is at the most
+/// twice what somebody may ask for, or this.
+const THIN_FROM: u32 = 16;
+
 /// What a commit made of a key: a value, or a removal.
 #[derive(Debug)]
 pub(crate) struct Version<V> {
@@ -20,6 +27,8 @@ pub(crate) struct Chain<V> {
     older: Option<Box<Older<V>>>,
     /// The shard has this key on its list of keys to sweep.
     pub(crate) remembered: bool,
+    /// With so many older versions, there may be some to reclaim between readers.
+    thin_at: u32,
 }
 
 /// Older versions, of which there are some.
@@ -71,6 +80,30 @@ impl<V> Older<V> {
         }
     }
 
+    /// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by
+    /// the next.
+    fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
+        let Self::Many(versions) = self else { return };
+        let mut kept = VecDeque::with_capacity(versions.len());
+        while let Some(version) = versions.pop_front() {
+            let followed = versions.front().map_or(newest, |next| next.timestamp);
+            if read_at.may_ask(version.timestamp, followed) {
+                kept.push_back(version);
+            } else {
+                garbage.push(version);
+            }
+        }
+        kept.shrink_to(kept.len() * 2);
+        *versions = kept;
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(versions) => versions.len(),
+        }
+    }
+
     fn empty_into(&mut self, garbage: &mut Vec<Version<V>>) {
         match std::mem::replace(self, Self::Many(VecDeque::new())) {
             Self::One(version) => garbage.push(version),
@@ -85,7 +118,7 @@ impl<V> Older<V> {
 
 impl<V> Chain<V> {
     pub(crate) const fn new(newest: Version<V>) -> Self {
-        Self { newest, older: None, remembered: false }
+        Self { newest, older: None, remembered: false, thin_at: THIN_FROM }
     }
 
     pub(crate) const fn newest(&self) -> &Version<V> {
@@ -113,6 +146,29 @@ impl<V> Chain<V> {
         }
     }
 
+    /// Whether so many versions have gathered that it is worth a look at what lies between readers.
+    pub(crate) fn is_long(&self) -> bool {
+        match self.older.as_deref() {
+            Some(Older::Many(versions)) => versions.len() >= self.thin_at as usize,
+            _ => false,
+        }
+    }
+
+    /// Moves what lies between readers, so that none can ask for it, to `garbage`. A removal that is the oldest
+    /// version is kept until the horizon has passed it.
+    pub(crate) fn thin(&mut self, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
+        let newest = self.newest.timestamp;
+        let Some(older) = self.older.as_deref_mut() else { return };
+        if read_at.has_readers() {
+            older.thin(newest, read_at, garbage);
+        }
+        let left = u32::try_from(older.count()).unwrap_or(u32::MAX);
+        self.thin_at = left.saturating_mul(2).max(THIN_FROM);
+        if left == 0 {
+            self.older = None;
+        }
+    }
+
     /// Moves what no reader at or above `horizon` can ask for to `garbage`, so that values are dropped
     /// outside of any lock.
     pub(crate) fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
@@ -124,6 +180,7 @@ impl<V> Chain<V> {
         }
         if older.is_empty() {
             self.older = None;
+            self.thin_at = THIN_FROM;
         }
     }
 
@@ -140,11 +197,7 @@ impl<V> Chain<V> {
     /// How many versions there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        1 + match self.older.as_deref() {
-            None => 0,
-            Some(Older::One(_)) => 1,
-            Some(Older::Many(versions)) => versions.len(),
-        }
+        1 + self.older.as_deref().map_or(0, Older::count)
     }
 }
 
@@ -186,6 +239,40 @@ mod tests {
             prop_assert_eq!(before, after);
             // What is kept at or below the horizon is at most one version.
             prop_assert!(versions.iter().filter(|(at, _)| *at > horizon).count() + 1 >= chain.len());
+        }
+
+        #[test]
+        fn thinning_changes_no_read_that_somebody_may_ask_for_and_leaves_nothing_else(
+            steps in prop::collection::vec((1u64..4, any::<Option<u64>>()), 3..40),
+            timestamps in prop::collection::btree_set(0u64..60, 1..6),
+            beyond in 0u64..30,
+        ) {
+            let mut timestamp = 0;
+            let mut chain: Option<Chain<u64>> = None;
+            let mut count = 0;
+            for (step, value) in steps {
+                timestamp += step;
+                count += 1;
+                match &mut chain {
+                    Some(chain) => chain.push(version(timestamp, value)),
+                    None => chain = Some(Chain::new(version(timestamp, value))),
+                }
+            }
+            let mut chain = chain.unwrap();
+            let from = timestamps.last().unwrap() + 1 + beyond;
+            let asked: Vec<_> = timestamps.iter().copied().chain(from..from + 100).collect();
+            let read_all = |chain: &Chain<u64>| asked.iter().map(|at| read(chain, *at)).collect::<Vec<_>>();
+            let before = read_all(&chain);
+            let read_at = ReadAt {
+                timestamps: timestamps.iter().copied().map(Timestamp).collect(),
+                from: Timestamp(from),
+            };
+            let mut garbage = Vec::new();
+            chain.thin(&read_at, &mut garbage);
+            prop_assert_eq!(before, read_all(&chain));
+            prop_assert_eq!(chain.len() + garbage.len(), count);
+            let above = timestamp.saturating_sub(from);
+            prop_assert!(chain.len() as u64 <= timestamps.len() as u64 + above + 2, "{} are left", chain.len());
         }
     }
 }

@@ -12,11 +12,13 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_wal::{EncodedWrites, Log, LogId, Reservation, Timestamp};
 
 use crate::chain::Version;
 use crate::codec::encode_write;
+use crate::counters::{ShardCounters, add};
 use crate::map::{ShardMap, Swept};
 use crate::messages::{
     Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
@@ -59,7 +61,7 @@ pub struct ShardCore<K, V> {
     sweeps: bool,
     /// Jobs that wait for space in the log, in order of arrival. While there is one, all later ones queue
     /// behind it (L1).
-    arrivals: VecDeque<Job<K, V>>,
+    arrivals: VecDeque<Waiting<K, V>>,
     pins: Pins<K>,
     /// Everything pinned or in line.
     admitted: BTreeMap<Arrival, Admitted<K, V>>,
@@ -71,6 +73,13 @@ pub struct ShardCore<K, V> {
     reclaimed: Timestamp,
     garbage: Vec<Version<V>>,
     outbox: Outbox<V>,
+    counters: Arc<ShardCounters>,
+}
+
+/// A job that waits for space.
+struct Waiting<K, V> {
+    job: Job<K, V>,
+    since: Duration,
 }
 
 enum Job<K, V> {
@@ -129,7 +138,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             reclaimed: Timestamp::ZERO,
             garbage: Vec::new(),
             outbox: Outbox::default(),
+            counters: Arc::default(),
         }
+    }
+
+    pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
+        &self.counters
     }
 
     /// A commit of this shard alone arrives.
@@ -158,13 +172,16 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     /// The log may have space again.
     pub fn space_changed(&mut self) {
-        while let Some(job) = self.arrivals.pop_front() {
-            match self.reserve(&job) {
+        while let Some(waiting) = self.arrivals.pop_front() {
+            match self.reserve(&waiting.job) {
                 Space::Wait => {
-                    self.arrivals.push_front(job);
+                    self.arrivals.push_front(waiting);
                     return;
                 }
-                space => self.enter(job, space),
+                space => {
+                    self.counters.stalled(self.readers.now().saturating_sub(waiting.since));
+                    self.enter(waiting.job, space);
+                }
             }
         }
         if let Some(log) = &self.log {
@@ -261,6 +278,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
             return Err((key, value));
         }
+        add(&self.counters.in_line, 1);
         let timestamp = self.sequencer.take(1);
         Ok(self.apply_one(timestamp, key, value, encoded, reservation))
     }
@@ -301,13 +319,16 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     fn arrive(&mut self, job: Job<K, V>) {
         if !self.arrivals.is_empty() {
-            self.arrivals.push_back(job);
-            return;
+            return self.wait_for_space(job);
         }
         match self.reserve(&job) {
-            Space::Wait => self.arrivals.push_back(job),
+            Space::Wait => self.wait_for_space(job),
             space => self.enter(job, space),
         }
+    }
+
+    fn wait_for_space(&mut self, job: Job<K, V>) {
+        self.arrivals.push_back(Waiting { job, since: self.readers.now() });
     }
 
     fn reserve(&self, job: &Job<K, V>) -> Space {
@@ -394,6 +415,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match job {
             Job::Commit(commit) => {
                 let Commit { part, reply, reader, permit } = commit;
+                add(&self.counters.one_phase, 1);
                 let timestamp = self.sequencer.take(1);
                 let own_log = Arc::clone(&self.own_log);
                 let applied = self.apply(timestamp, part, &own_log, reservation);
@@ -419,7 +441,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             Ran::Failed(reject) => self.outbox.update(reply, Err(reject)),
             Ran::NoRoom(key, needed) => {
                 // It holds nothing while it waits (L1), so it runs again when there is space.
-                self.arrivals.push_back(Job::Update(Update { key, change, reply, permit }, needed));
+                self.wait_for_space(Job::Update(Update { key, change, reply, permit }, needed));
                 if self.arrivals.len() == 1 {
                     // Nobody waits for the log yet: ask it, so that it wakes us.
                     self.space_changed();
@@ -468,6 +490,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             self.unreserve(reservation);
             return Ran::NoRoom(key, needed);
         }
+        add(&self.counters.updates, 1);
         let timestamp = self.sequencer.take(1);
         let applied = self.apply_one(timestamp, key, new.clone(), &encoded, reservation.max(needed));
         Ran::Done(Updated { timestamp, old, new }, Some(applied))
@@ -494,7 +517,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
         let version = Version { timestamp, value };
-        if let Some(key) = self.map.apply(key, version, horizon, &mut self.garbage) {
+        if let Some(key) = self.map.apply(key, version, (horizon, &self.readers), &mut self.garbage) {
             self.remembered.push_back((timestamp, key));
         }
     }
@@ -541,7 +564,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             assert!(timestamp.is_none(), "S3: only what is pinned is committed");
             let waiting =
                 |job: &Job<K, V>| matches!(job, Job::Prepare(part) if part.transaction == transaction);
-            self.arrivals.retain(|job| !waiting(job));
+            self.arrivals.retain(|arrival| !waiting(&arrival.job));
             return self.space_changed();
         };
         let Some(Admitted { job: Job::Prepare(prepare), reservation }) = self.admitted.remove(&arrival)
@@ -612,7 +635,7 @@ fn append(
 }
 
 /// How many jobs are where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Queues {
     /// Pinned, waiting for the coordinator's decision.
     pub pinned: usize,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_wal::{EncodedWrites, Log, Timestamp};
+use anabranch_wal::{Distribution, EncodedWrites, Log, Timestamp};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::mailbox;
 use kameo::message::Message;
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, Ran, ShardCore};
+use crate::counters::{CommitKinds, SpaceStalls};
 use crate::inline::Inline;
 use crate::map::{ShardMap, Swept};
 use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, Row, Sweep, Update, Updated};
@@ -187,6 +188,31 @@ impl<K: Key, V: Value> Shard<K, V> {
     #[must_use]
     pub fn queues(&self) -> (Queues, usize) {
         self.turn.queues()
+    }
+
+    /// Commits of this shard alone, and those in line of which it is the first shard, by the way that they went.
+    #[must_use]
+    pub fn commits(&self) -> CommitKinds {
+        self.turn.counters().kinds()
+    }
+
+    /// What had to wait for space in the log.
+    #[must_use]
+    pub fn stalls(&self) -> SpaceStalls {
+        self.turn.counters().stalls()
+    }
+
+    /// How many messages were handled in one batch.
+    #[must_use]
+    pub fn batch_messages(&self) -> Distribution {
+        self.turn.batch_messages().read()
+    }
+
+    /// How many messages wait in the mailbox.
+    #[must_use]
+    pub fn mailbox(&self) -> usize {
+        let sender = self.actor.mailbox_sender();
+        MAILBOX_MESSAGES_MAX - sender.capacity().unwrap_or(MAILBOX_MESSAGES_MAX)
     }
 
     /// How many commits of one phase are under way.

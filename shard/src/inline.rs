@@ -12,6 +12,7 @@ use anabranch_wal::{LogId, Timestamp};
 use smallvec::SmallVec;
 
 use crate::chain::Version;
+use crate::counters::add;
 use crate::handle::Shard;
 use crate::part::Part;
 use crate::reject::Reject;
@@ -105,6 +106,9 @@ fn run<K: Key, V: Value>(
         }
     }
     let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
+    if let Some((_, first)) = held.first() {
+        add(&first.counters().in_line, 1);
+    }
     let timestamp = sequencer.take(written);
     let mut applied = Few::new();
     for (((_, core), (_, part)), reservation) in held.iter_mut().zip(parts).zip(reservations) {

@@ -15,6 +15,7 @@ use crate::chain::{Chain, Version};
 use crate::index::OrderedIndex;
 use crate::offsets::Offsets;
 use crate::pins::Bounds;
+use crate::readers::Readers;
 use crate::{Key, Value};
 
 /// A page of a scan.
@@ -33,6 +34,8 @@ pub struct ShardMap<K, V> {
     offsets: Offsets,
     /// Versions over all keys. Only the writer changes it.
     versions: AtomicU64,
+    /// Keys whose newest version is a value.
+    live: AtomicU64,
 }
 
 /// What a sweep did.
@@ -54,6 +57,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             index: OrderedIndex::new(),
             offsets: Offsets::default(),
             versions: AtomicU64::new(0),
+            live: AtomicU64::new(0),
         }
     }
 
@@ -130,6 +134,21 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         (self.versions.load(Ordering::Relaxed), self.entries.len())
     }
 
+    /// Keys that have a value now, whatever is durable of that.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Only writes when the count changes, so overwrites cost a comparison.
+    fn count_live(&self, before: bool, now: bool) {
+        match (before, now) {
+            (false, true) => self.live.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.live.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+
     /// Loads an entry while the engine is being opened. Entries come in commit order for each key.
     pub fn load(&self, key: K, timestamp: Timestamp, value: Option<Arc<V>>) {
         // Nobody reads yet, so only the newest version matters.
@@ -138,6 +157,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 if self.entries.remove(&key).is_some() {
                     self.index.sweep(std::iter::once(key), |_| true);
                     self.versions.fetch_sub(1, Ordering::Relaxed);
+                    self.count_live(true, false);
                 }
             }
             Some(value) => {
@@ -145,6 +165,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 if self.entries.insert(key.clone(), Chain::new(version)).is_none() {
                     self.index.add(key);
                     self.versions.fetch_add(1, Ordering::Relaxed);
+                    self.count_live(false, true);
                 }
             }
         }
@@ -155,20 +176,26 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         &self,
         key: K,
         version: Version<V>,
-        horizon: Timestamp,
+        (horizon, readers): (Timestamp, &Readers),
         garbage: &mut Vec<Version<V>>,
     ) -> Option<K> {
         let before = garbage.len();
+        let lives = version.value.is_some();
         let remembered = match self.entries.entry(key) {
             Entry::Occupied(mut entry) => {
                 let chain = entry.get_mut();
+                self.count_live(chain.newest().value.is_some(), lives);
                 chain.push(version);
                 chain.trim(horizon, garbage);
+                if chain.is_long() {
+                    chain.thin(&readers.read_at(), garbage);
+                }
                 let first_time = chain.has_leftovers() && !chain.remembered;
                 chain.remembered |= first_time;
                 first_time.then(|| entry.into_key())
             }
             Entry::Vacant(entry) => {
+                self.count_live(false, lives);
                 let mut chain = Chain::new(version);
                 chain.remembered = chain.has_leftovers();
                 let remembered = chain.remembered.then(|| entry.key().clone());

@@ -29,6 +29,7 @@ pub struct Sequencer {
     durable: Arc<Watermark>,
     synced: Arc<Watermark>,
     written: AtomicU64,
+    held_back: HeldBack,
     log: Option<Arc<SyncControl>>,
     health: Arc<Health>,
 }
@@ -82,6 +83,7 @@ impl Sequencer {
             synced: logged(),
             applied,
             written: AtomicU64::new(recovered.0),
+            held_back: HeldBack::default(),
             log,
             health: Arc::clone(health),
         });
@@ -167,6 +169,9 @@ impl Sequencer {
                         log.request(applied);
                     }
                 }
+                if bound < written {
+                    self.held_back.add(bound, written);
+                }
                 self.durable.raise(bound);
             }
         }
@@ -182,6 +187,12 @@ impl Sequencer {
     #[must_use]
     pub fn written(&self) -> Timestamp {
         Timestamp(self.written.load(Ordering::SeqCst))
+    }
+
+    /// How many commits had to wait for a sync, written though they were, as a crash could have lost too much (T6).
+    #[must_use]
+    pub fn held_back(&self) -> u64 {
+        self.held_back.commits.load(Ordering::Relaxed)
     }
 
     /// The last timestamp taken.
@@ -212,6 +223,23 @@ impl Sequencer {
         for level in [Level::Applied, Level::Durable, Level::Synced] {
             self.watermark(level).wake_all();
         }
+    }
+}
+
+/// Commits that were written and held back by a bound on what a crash can lose.
+#[derive(Default)]
+struct HeldBack {
+    commits: AtomicU64,
+    /// The last of them.
+    up_to: AtomicU64,
+}
+
+impl HeldBack {
+    /// Those after `bound` and up to `written` are held back. Each is counted once.
+    fn add(&self, bound: Timestamp, written: Timestamp) {
+        let counted = self.up_to.fetch_max(written.0, Ordering::Relaxed);
+        let more = written.0.saturating_sub(counted.max(bound.0));
+        self.commits.fetch_add(more, Ordering::Relaxed);
     }
 }
 
@@ -284,6 +312,15 @@ mod tests {
         sequencer.applied(&[part(second)]);
         assert_eq!(sequencer.get(Level::Applied), third);
         assert_eq!(sequencer.get(Level::Durable), third);
+    }
+
+    #[test]
+    fn a_commit_that_is_held_back_twice_counts_once() {
+        let held_back = HeldBack::default();
+        for (bound, written) in [(2, 5), (2, 5), (3, 6), (4, 4), (8, 9)] {
+            held_back.add(Timestamp(bound), Timestamp(written));
+        }
+        assert_eq!(held_back.commits.load(Ordering::Relaxed), 3 + 1 + 1);
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anabranch_wal::{Fault, Health};
+use anabranch_wal::{Fault, Health, Histogram};
 use crossbeam_utils::Backoff;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::chain::Version;
 use crate::core::{Queues, ShardCore};
+use crate::counters::ShardCounters;
 use crate::reject::panic_message;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::{Key, Value};
@@ -26,6 +27,9 @@ pub(crate) struct Turn<K, V> {
     /// Commits of one phase that were sent to the actor and not handled yet.
     pending: AtomicUsize,
     gauges: Gauges,
+    counters: Arc<ShardCounters>,
+    /// Messages that the actor handled in one batch.
+    batch_messages: Histogram,
 }
 
 /// What the core looked like when the turn was last given up, for those who only want to know. Taking the turn
@@ -61,7 +65,18 @@ pub(crate) type Held<'t, K, V> = (&'t Turn<K, V>, MutexGuard<'t, ShardCore<K, V>
 
 impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
-        Self { core: Mutex::new(core), sequencer, pending: AtomicUsize::new(0), gauges: Gauges::default() }
+        let counters = Arc::clone(core.counters());
+        let (pending, gauges) = (AtomicUsize::new(0), Gauges::default());
+        let batch_messages = Histogram::default();
+        Self { core: Mutex::new(core), sequencer, pending, gauges, counters, batch_messages }
+    }
+
+    pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
+        &self.counters
+    }
+
+    pub(crate) const fn batch_messages(&self) -> &Histogram {
+        &self.batch_messages
     }
 
     /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.

@@ -22,4 +22,6 @@ mod relaxed;
 mod reshape;
 mod retry;
 mod scans;
+mod sight;
+mod snapshot_age;
 mod transactions;

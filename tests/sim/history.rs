@@ -140,7 +140,7 @@ pub(crate) fn changed_nothing(error: &Error) -> bool {
             | Error::DiskFull { .. }
             | Error::Io(_)
             | Error::Encode { .. }
-            | Error::SnapshotTooOld
+            | Error::SnapshotTooOld { .. }
             | Error::Nested
             | Error::Config(_)
     )

@@ -26,7 +26,7 @@ use crate::ring::{LiveSegment, Ring, usable_bytes};
 use crate::segment::{SegmentFile, SegmentHeader};
 use crate::stats::add;
 use crate::sync::{SyncControl, SyncPolicy};
-use crate::{DatabaseId, Fault, Health, Incarnation, Lsn, SegmentNumber, Timestamp, WalError};
+use crate::{DatabaseId, Fault, Health, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
 
 /// A log that has been idle for this long gets a batch with nothing but promises, so that damage to its last
 /// batch is not taken for a torn write (RELIABILITY R3).
@@ -134,7 +134,10 @@ impl Flusher {
     async fn flush(&mut self) -> Result<Timestamp, WalError> {
         let mut taken = self.ring.log.take(std::mem::take(&mut self.recycled));
         if !taken.bytes.is_empty() {
+            let started = Instant::now();
             let charged = self.write(&taken).await?;
+            self.control.counters.flushed(started.elapsed(), self.ring.log.id());
+            self.control.counters.flush_records.record(taken.marks.len() as u64);
             self.unsynced.record_bytes += taken.bytes.len() as u64;
             let counters = &self.control.counters;
             add(&counters.flushes, 1);
@@ -170,7 +173,7 @@ impl Flusher {
             && !is_planted(Bug::AcknowledgedBeforeSync)
         {
             if active.dirty {
-                sync_file(&active.file, &self.control).await?;
+                sync_file(&active.file, &self.control, self.ring.log.id()).await?;
                 active.dirty = false;
             }
             self.ring.active_synced();
@@ -252,7 +255,9 @@ impl Flusher {
             write_all_at(&**file, path, active.offset, output).await?;
         } else {
             add(&self.control.counters.syncs, 1);
+            let started = Instant::now();
             file.write_and_sync(active.offset, output).await.map_err(|error| error.at(path))?;
+            self.control.counters.synced(started.elapsed(), self.ring.log.id());
         }
         add(&self.control.counters.written_bytes, length);
         // Promises alone make no checkpoint due: there is nothing new for it to hold.
@@ -277,7 +282,7 @@ impl Flusher {
     /// R15: the full segment is synced, with its seal, before anything is written to the next one.
     async fn seal(&mut self, active: Active) -> Result<(), WalError> {
         if !is_planted(Bug::SealNotSynced) {
-            sync_file(&active.file, &self.control).await?;
+            sync_file(&active.file, &self.control, self.ring.log.id()).await?;
         }
         let Active { file, highest, .. } = active;
         self.ring.seal(LiveSegment { number: self.end.segment, file, highest, ended: Instant::now() });
@@ -364,13 +369,16 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
     }
 }
 
-async fn sync_file(file: &SegmentFile, control: &SyncControl) -> Result<(), WalError> {
+async fn sync_file(file: &SegmentFile, control: &SyncControl, log: LogId) -> Result<(), WalError> {
     add(&control.counters.syncs, 1);
+    let started = Instant::now();
     if is_planted(Bug::SyncRetried) && file.file.sync_data().await.is_ok() {
         return Ok(());
     }
     // R12: an error here is never retried; the caller poisons the engine.
-    file.file.sync_data().await.map_err(|error| WalError::io("syncing", &file.path, error))
+    file.file.sync_data().await.map_err(|error| WalError::io("syncing", &file.path, error))?;
+    control.counters.synced(started.elapsed(), log);
+    Ok(())
 }
 
 /// What a batch's header says about the records in its payload.

@@ -29,6 +29,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+mod histogram;
 pub mod inspect;
 #[cfg(feature = "testing")]
 mod lateness;
@@ -55,6 +56,7 @@ pub use env::{Env, SystemEnv};
 pub use error::WalError;
 pub use frame::{BatchHeader, BatchKind};
 pub use health::{Fault, Health};
+pub use histogram::{Distribution, Histogram};
 #[cfg(feature = "testing")]
 pub use lateness::{Lateness, late, make_late};
 pub use log::{Log, Reservation};

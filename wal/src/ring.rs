@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::disk::Disk;
@@ -194,6 +195,8 @@ impl Ring {
         state.bytes += bytes;
         state.free.push_back(file);
         drop(state);
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: "anabranch", log = self.log.id().0, ring_bytes = self.usage().bytes, "ring grown");
         self.log.add_room(usable_bytes(bytes));
         Ok(())
     }
@@ -423,6 +426,7 @@ impl Ring {
         RingUsage {
             segments: state.free.len() + state.live.len() + usize::from(state.active.is_some()),
             segments_free: state.free.len(),
+            segments_max: self.limits.segments_max,
             bytes: state.bytes,
             bytes_since_checkpoint: self.logged.load(Ordering::Relaxed),
         }
@@ -430,13 +434,15 @@ impl Ring {
 }
 
 /// How full a log's ring is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RingUsage {
     /// Segment files.
     pub segments: usize,
     /// Segments that can be written to.
     pub segments_free: usize,
+    /// How many segments there may be before commits wait for a checkpoint.
+    pub segments_max: usize,
     /// Bytes of all segment files.
     pub bytes: u64,
     /// Bytes logged since the last checkpoint began.

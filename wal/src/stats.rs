@@ -1,6 +1,12 @@
 //! Counters of the log, kept as relaxed atomics: each is exact by itself, together they are not one moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::LogId;
+use crate::histogram::{Distribution, Histogram};
 
 /// Live counters.
 #[derive(Debug, Default)]
@@ -14,6 +20,51 @@ pub(crate) struct WalCounters {
     pub(crate) segments_recycled: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoint_bytes: AtomicU64,
+    pub(crate) flush_nanos: Histogram,
+    pub(crate) sync_nanos: Histogram,
+    pub(crate) flush_records: Histogram,
+    /// From here on a flush or a sync is slow; `u64::MAX` until somebody wants to hear of it.
+    pub(crate) slow_nanos: SlowNanos,
+}
+
+/// From how many nanoseconds on an operation is slow.
+#[derive(Debug)]
+pub(crate) struct SlowNanos(AtomicU64);
+
+impl Default for SlowNanos {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl WalCounters {
+    pub(crate) fn set_slow(&self, slow: Duration) {
+        let nanos = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX);
+        self.slow_nanos.0.store(nanos, Ordering::Relaxed);
+    }
+
+    /// A flush has taken so long.
+    pub(crate) fn flushed(&self, elapsed: Duration, log: LogId) {
+        self.flush_nanos.record_elapsed(elapsed);
+        self.note_if_slow("flush", elapsed, log);
+    }
+
+    /// A write with its sync, or a sync alone, has taken so long.
+    pub(crate) fn synced(&self, elapsed: Duration, log: LogId) {
+        self.sync_nanos.record_elapsed(elapsed);
+        self.note_if_slow("sync", elapsed, log);
+    }
+
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(unused_variables, clippy::unused_self, reason = "see the feature")
+    )]
+    fn note_if_slow(&self, operation: &'static str, elapsed: Duration, log: LogId) {
+        #[cfg(feature = "tracing")]
+        if elapsed.as_nanos() >= u128::from(self.slow_nanos.0.load(Ordering::Relaxed)) {
+            tracing::warn!(target: "anabranch", operation, ?elapsed, log = log.0, "slow");
+        }
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
@@ -21,7 +72,8 @@ pub(crate) fn add(counter: &AtomicU64, amount: u64) {
 }
 
 /// What the log has done since the engine was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct WalStats {
     /// Flushes: each writes all that had gathered in one log.
@@ -42,6 +94,12 @@ pub struct WalStats {
     pub checkpoints: u64,
     /// Bytes of those checkpoints.
     pub checkpoint_bytes: u64,
+    /// How long it took to write what a flush had, in nanoseconds; in `Full`, with its sync.
+    pub flush_nanos: Distribution,
+    /// How long syncs took, with the writes that they came with, in nanoseconds.
+    pub sync_nanos: Distribution,
+    /// How many records a flush wrote: how well group commit works.
+    pub flush_records: Distribution,
 }
 
 impl WalCounters {
@@ -57,6 +115,9 @@ impl WalCounters {
             segments_recycled: read(&self.segments_recycled),
             checkpoints: read(&self.checkpoints),
             checkpoint_bytes: read(&self.checkpoint_bytes),
+            flush_nanos: self.flush_nanos.read(),
+            sync_nanos: self.sync_nanos.read(),
+            flush_records: self.flush_records.read(),
         }
     }
 }

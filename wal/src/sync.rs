@@ -90,6 +90,11 @@ impl SyncControl {
         }
     }
 
+    /// From now on, flushes and syncs that take so long are told of (feature `tracing`).
+    pub fn set_slow(&self, slow: std::time::Duration) {
+        self.counters.set_slow(slow);
+    }
+
     pub(crate) fn set_logs(&self, logs: Vec<Arc<Log>>) {
         assert!(self.logs.set(logs).is_ok(), "an engine's logs are set once, when it opens");
     }

@@ -176,7 +176,7 @@ fn commits(keys: &Keys, value: &Arc<Value>, reads: usize) -> f64 {
         for index in 0..KEYS {
             map.load(keys.get(index).to_owned(), Timestamp::ZERO, Some(Arc::clone(value)));
         }
-        let readers = Readers::new(Arc::clone(&sequencer));
+        let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         (Core::new(map, readers, Arc::clone(&sequencer), None, true), sequencer)
     };
     nanoseconds(prepare, |(core, sequencer), index| {
@@ -362,7 +362,7 @@ mod tests {
         let (keys, value) = (Keys::new(1), Arc::new(Value::new(1, 8)));
         let sequencer = memory_sequencer();
         let map = Arc::new(ShardMap::new(1));
-        let readers = Readers::new(Arc::clone(&sequencer));
+        let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         let mut core = Core::new(Arc::clone(&map), readers, Arc::clone(&sequencer), None, true);
         let permits = Arc::new(Semaphore::new(1));
         let (reply, mut answer) = oneshot::channel();

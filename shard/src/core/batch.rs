@@ -10,6 +10,7 @@ use anabranch_wal::{EncodedWrites, Log, Timestamp};
 
 use super::{CommitsRefused, Job, ShardCore, append};
 use crate::codec::encode_write;
+use crate::counters::add;
 use crate::messages::{Batch, Batched, Changed, Row};
 use crate::pins::Footprint;
 use crate::reject::{Reject, panic_message};
@@ -54,12 +55,13 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if needed > reservation && !self.try_reserve(needed - reservation) {
             // As an update: it holds nothing while it waits (L1), and runs again when there is space.
             self.unreserve(reservation);
-            self.arrivals.push_back(Job::Batch(batch, needed));
+            self.wait_for_space(Job::Batch(batch, needed));
             if self.arrivals.len() == 1 {
                 self.space_changed();
             }
             return;
         }
+        add(&self.counters.batches, 1);
         let timestamp = self.sequencer.take(1);
         for (key, value) in keys.into_iter().zip(values) {
             self.store(timestamp, key, value);

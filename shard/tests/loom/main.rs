@@ -4,6 +4,7 @@
 //! The modules are those of the crate, included by their path with loom's primitives in the place of the real
 //! ones: `--cfg loom` would break tokio.
 
+mod clock;
 mod primitives;
 mod sequencer;
 
@@ -18,9 +19,11 @@ mod readers;
 mod watermark;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_wal::Timestamp;
 use chain::{Chain, Version};
+use clock::Clock;
 use loom::thread::spawn;
 use primitives::Mutex;
 use readers::Readers;
@@ -33,6 +36,13 @@ fn watermark() -> Arc<Watermark> {
 
 fn reached(watermark: &Arc<Watermark>, timestamp: u64) -> Reached {
     Reached::new(Arc::clone(watermark), Arc::default(), Timestamp(timestamp))
+}
+
+/// Three preemptions in any place: enough for two threads that take a few locks, and in a bearable time.
+fn bounded(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
 }
 
 #[test]
@@ -87,7 +97,7 @@ fn one_who_gives_up_does_not_take_anothers_wake_up_along() {
 fn nothing_is_reclaimed_that_a_registered_reader_may_ask_for() {
     loom::model(|| {
         let sequencer = Sequencer::new(1);
-        let readers = Readers::new(Arc::clone(&sequencer));
+        let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
         let reclaimed = {
             let readers = Arc::clone(&readers);
             spawn(move || {
@@ -127,6 +137,72 @@ fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
         let found = chain.at(read_at).and_then(|version| version.value.as_deref().copied());
         assert_eq!(found, Some(read_at.0), "at {read_at:?}");
         drop(chain);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
+    bounded(|| {
+        let version =
+            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let (sequencer, clock) = (Sequencer::new(1), Clock::new());
+        let readers =
+            Readers::new(Arc::clone(&sequencer), Arc::clone(&clock) as _, Some(Duration::from_nanos(5)));
+        let chain = Arc::new(Mutex::new(Chain::new(version(1))));
+        let reader = readers.register(Level::Durable);
+        let reclaimer = {
+            let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
+            spawn(move || {
+                chain.lock().push(version(2));
+                sequencer.raise(2);
+                clock.set(6);
+                assert_eq!(readers.tick(), 1);
+                let horizon = readers.refresh();
+                assert_eq!(horizon, Timestamp(2));
+                let mut garbage = Vec::new();
+                chain.lock().trim(horizon, &mut garbage);
+                assert_eq!(garbage.len(), 1);
+            })
+        };
+        // V8: the look-up first, the clock second.
+        let found = chain.lock().at(reader.timestamp()).and_then(|version| version.value.as_deref().copied());
+        if reader.too_old().is_none() {
+            assert_eq!(found, Some(1));
+        }
+        reclaimer.join().unwrap();
+        drop(reader);
+        assert_eq!(readers.oldest(), (None, 0));
+    });
+}
+
+#[test]
+fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
+    bounded(|| {
+        let version =
+            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let sequencer = Sequencer::new(1);
+        let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
+        let chain = Arc::new(Mutex::new(Chain::new(version(1))));
+        let first = readers.register(Level::Durable);
+        let writer = {
+            let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
+            spawn(move || {
+                for timestamp in [2, 3] {
+                    chain.lock().push(version(timestamp));
+                    sequencer.raise(timestamp);
+                }
+                readers.refresh();
+                let mut garbage = Vec::new();
+                chain.lock().thin(&readers.read_at(), &mut garbage);
+            })
+        };
+        let second = readers.register(Level::Durable);
+        for reader in [&first, &second] {
+            let chain = chain.lock();
+            let found = chain.at(reader.timestamp()).and_then(|version| version.value.as_deref().copied());
+            assert_eq!(found, Some(reader.timestamp().0));
+        }
         writer.join().unwrap();
     });
 }

@@ -40,6 +40,10 @@ impl AtomicU64 {
         in_sequence(ordering, || self.0.store(value, ordering));
     }
 
+    pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        in_sequence(ordering, || self.0.fetch_add(value, ordering))
+    }
+
     pub(crate) fn fetch_max(&self, value: u64, ordering: Ordering) -> u64 {
         in_sequence(ordering, || self.0.fetch_max(value, ordering))
     }
