@@ -9,7 +9,7 @@ use crate::{builder, effort, within, write};
 /// What the issue allows.
 const AMPLIFICATION_MAX: f64 = 3.0;
 
-fn amplification(stats: WalStats) -> f64 {
+fn amplification(stats: &WalStats) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
     let [all, records] = [stats.written_bytes + stats.checkpoint_bytes, stats.record_bytes].map(|n| n as f64);
     all / records
@@ -30,7 +30,7 @@ async fn measure(rows: u64) -> f64 {
     within(engine.sync()).await.unwrap();
     let stats = engine.stats().log;
     within(engine.close()).await.unwrap();
-    let measured = amplification(stats);
+    let measured = amplification(&stats);
     println!(
         "{rows} rows: {measured:.2} times what was logged, {} checkpoints: {stats:?}",
         stats.checkpoints

@@ -138,7 +138,7 @@ async fn an_engine_that_is_dropped_gives_its_memory_back_in_every_mode() {
     {
         let path = directory.path().join(mode);
         let life = async |rows: u64| {
-            let builder = Engine::builder().shards(2).max_snapshot_age(Duration::from_secs(600));
+            let builder = Engine::builder().shards(2).max_snapshot_age(Duration::from_mins(10));
             let engine: Engine<u64, Vec<u8>> = match durability {
                 None => builder.in_memory().await.unwrap(),
                 Some(durability) => builder.durability(durability).open(&path).await.unwrap(),
@@ -151,7 +151,7 @@ async fn an_engine_that_is_dropped_gives_its_memory_back_in_every_mode() {
             sink.finish().await.unwrap();
             let pin = db.snapshot();
             for key in 0..100 {
-                db.update(key, |old| old.cloned()).await.unwrap();
+                db.update(key, Option::<&Vec<u8>>::cloned).await.unwrap();
             }
             drop(db.begin());
             let held = ALLOCATOR.allocated();

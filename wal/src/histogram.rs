@@ -162,7 +162,9 @@ mod tests {
         #[test]
         fn quantiles_are_at_the_most_a_quarter_too_high(mut values in prop::collection::vec(0u64..100_000, 1..200)) {
             let histogram = Histogram::default();
-            values.iter().for_each(|value| histogram.record(*value));
+            for value in &values {
+                histogram.record(*value);
+            }
             values.sort_unstable();
             let read = histogram.read();
             prop_assert_eq!(read.count, values.len() as u64);

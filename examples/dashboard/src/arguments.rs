@@ -9,7 +9,7 @@ use crate::LoadOptions;
 
 /// Runs an engine under a load and shows it on a page at 127.0.0.1.
 #[derive(Clone, Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Arguments {
     /// Where the engine keeps its files; by default in a temporary directory, which is removed at the end
     pub directory: Option<PathBuf>,

@@ -86,12 +86,11 @@ impl Server {
     /// # Errors
     /// If the engine does not open, or the port is taken.
     pub async fn start(arguments: &Arguments) -> Result<Self, Failure> {
-        let (directory, temporary) = match &arguments.directory {
-            Some(directory) => (directory.clone(), None),
-            None => {
-                let temporary = tempfile::tempdir()?;
-                (temporary.path().join("data"), Some(temporary))
-            }
+        let (directory, temporary) = if let Some(directory) = &arguments.directory {
+            (directory.clone(), None)
+        } else {
+            let temporary = tempfile::tempdir()?;
+            (temporary.path().join("data"), Some(temporary))
         };
         let mut builder = Engine::builder().shards(arguments.shards);
         if arguments.relaxed {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn arguments(more: &[&str]) -> Arguments {
     let fixed = ["dashboard", "--port", "0", "--shards", "2", "--keys", "100", "--tasks", "4"];

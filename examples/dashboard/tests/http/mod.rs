@@ -22,7 +22,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Reply {
         stream.read_to_string(&mut text).await?;
         Ok::<_, std::io::Error>(text)
     };
-    let text = timeout(Duration::from_secs(60), asked).await.expect("it answers").expect("it is there");
+    let text = timeout(Duration::from_mins(1), asked).await.expect("it answers").expect("it is there");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
     Reply { head: head.replacen("HTTP/1.0", "HTTP/1.1", 1), body: body.to_owned() }
 }
