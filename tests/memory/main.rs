@@ -151,7 +151,7 @@ async fn an_engine_that_is_dropped_gives_its_memory_back_in_every_mode() {
             sink.finish().await.unwrap();
             let pin = db.snapshot();
             for key in 0..100 {
-                db.update(key, Option::<&Vec<u8>>::cloned).await.unwrap();
+                db.update(key, |_| Some(vec![2; 1_000])).await.unwrap();
             }
             drop(db.begin());
             let held = ALLOCATOR.allocated();
