@@ -1,6 +1,8 @@
 //! Memory stays flat under overwrites, counted by the allocator. A binary of its own: the allocator counts
 //! what all of a process's threads do.
 
+mod opening;
+
 use std::alloc::System;
 use std::future::Future;
 
@@ -9,6 +11,9 @@ use cap::Cap;
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// One test at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// What is allocated after so many rounds of the same work, four times in a row.
 async fn allocated_after_each<F: Future<Output = ()>>(
@@ -32,6 +37,7 @@ fn assert_flat(allocated: &[usize]) {
 
 #[tokio::test]
 async fn memory_is_flat_under_overwrites_reads_and_aborted_transactions() {
+    let _alone = ALONE.lock().await;
     let engine: Engine<u64, Vec<u8>> = Engine::builder().shards(2).in_memory().await.unwrap();
     let db = engine.handle();
     let overwrites = allocated_after_each(&engine, async || {

@@ -42,6 +42,8 @@ pub struct WalStats {
     pub checkpoints: u64,
     /// Bytes of those checkpoints.
     pub checkpoint_bytes: u64,
+    /// Bytes written to the manifest, those of opening included.
+    pub manifest_bytes: u64,
 }
 
 impl WalCounters {
@@ -57,6 +59,8 @@ impl WalCounters {
             segments_recycled: read(&self.segments_recycled),
             checkpoints: read(&self.checkpoints),
             checkpoint_bytes: read(&self.checkpoint_bytes),
+            // The manifest counts for itself: it is there before the rest.
+            manifest_bytes: 0,
         }
     }
 }
