@@ -192,7 +192,8 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     Done { first, rows: count as u64, bytes, is_offset: false, failed }
 }
 
-/// Offsets are under the name of the source; its newest over all shards counts, so any shard will do.
+/// Offsets are under the name of the source; its newest over all shards counts, so any shard will do: the one that the
+/// engine's own hash says.
 async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
     handle: Handle<K, V, P>,
     shared: Shared<K, V>,
@@ -200,14 +201,13 @@ async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
     offset: SourceOffset,
 ) -> Done {
     let inner = handle.inner();
-    let hash =
-        offset.source.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    let at = inner.router.spread(&*offset.source);
     let mut part = Part::new(Validation::Blind);
     if inner.durable {
         part.encoded.put_offset(&offset.source, offset.offset);
     }
     part.offsets.push(offset);
-    let submitted = inner.submit_blind(hash % inner.shards.len(), part).await;
+    let submitted = inner.submit_blind(at, part).await;
     {
         let mut state = shared.lock();
         state.applying_offset = false;

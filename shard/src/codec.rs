@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anabranch_wal::EncodedWrites;
 
-use crate::nesting::{DEPTH_MAX, is_too_deep};
+use crate::nesting::{DEPTH_MAX, is_too_deep, overstates};
 use crate::reject::{Reject, panic_message};
 use crate::{Key, Value};
 
@@ -76,6 +76,9 @@ pub fn decode_value<V: Value>(key: &[u8], bytes: &[u8]) -> Result<V, DecodeError
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if is_too_deep(bytes) {
         return Err(format!("it nests more than {DEPTH_MAX} deep"));
+    }
+    if overstates(bytes) {
+        return Err("a list in it claims to have more elements than there are bytes".to_owned());
     }
     let mut rest = bytes;
     let decoded = catch_unwind(AssertUnwindSafe(|| {

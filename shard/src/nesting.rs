@@ -1,9 +1,27 @@
-//! How deep encoded keys and values may nest. A decoder calls itself for each level, so bytes that nest without
-//! end would overflow its stack, which ends the process; and what nests deeper than a decoder follows could be
-//! written and never read again. So the same limit holds for both, and is looked at in the bytes.
+//! The shape of encoded keys and values: how deep they may nest, and that their lengths are true.
+//!
+//! A decoder calls itself for each level, so bytes that nest without end would overflow its stack, which ends the
+//! process; and what nests deeper than a decoder follows could be written and never read again. So the same limit
+//! holds for both, and is looked at in the bytes. And a decoder sets memory aside for as many elements as a list claims
+//! to have, on each level anew. What claims more than the bytes can hold is refused before it is decoded, so that
+//! decoding takes memory in proportion to the bytes.
 
 /// Arrays and maps within each other. JSON readers stop at 128.
 pub(crate) const DEPTH_MAX: usize = 256;
+
+/// Whether a list or a map in `bytes` claims more than can be true: all elements that are still to come, on every level
+/// together, take a byte each at the least. Other flaws are left for the decoder to say: it sets nothing aside for texts.
+pub(crate) fn overstates(mut bytes: &[u8]) -> bool {
+    let mut to_come = 1_u64;
+    while to_come > 0 {
+        let Some(inner) = skip_token(&mut bytes) else { return false };
+        to_come = to_come - 1 + inner;
+        if to_come > bytes.len() as u64 {
+            return true;
+        }
+    }
+    false
+}
 
 /// Whether the value at the front of `bytes` nests deeper than [`DEPTH_MAX`]. What is no `MessagePack` is left for
 /// the decoder to say.
@@ -130,13 +148,38 @@ mod tests {
         }
     }
 
+    /// A list head of 32 bits, which claims so many elements.
+    fn list(claimed: u32) -> Vec<u8> {
+        [&[0xDD][..], &claimed.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn a_list_or_map_that_claims_more_than_the_bytes_hold_is_refused_before_it_is_decoded() {
+        let lies: [(&str, Vec<u8>); 5] = [
+            ("a list of 32 bits", [list(4), vec![1, 2, 3]].concat()),
+            ("a list of 16 bits", vec![0xDC, 0, 4, 1, 2, 3]),
+            ("a short list", vec![0x94, 1, 2, 3]),
+            ("a map", vec![0xDE, 0, 2, 1, 2, 3]),
+            // Each by itself could be: both together take more than there is.
+            ("lists within each other", [list(6), list(5), vec![1, 2, 3, 4, 5]].concat()),
+        ];
+        for (what, bytes) in lies {
+            assert!(overstates(&bytes), "{what}");
+            let refused = decode_value::<Vec<u64>>(b"key", &bytes).unwrap_err();
+            assert!(refused.reason.contains("claims"), "{what}: {refused}");
+        }
+        let nested = [list(2), list(3), vec![1, 2, 3], list(0)].concat();
+        assert!(!overstates(&nested));
+        assert_eq!(decode_value::<Vec<Vec<u64>>>(b"key", &nested).unwrap(), [vec![1, 2, 3], vec![]]);
+    }
+
     #[test]
     fn what_is_long_or_wide_is_not_deep() {
         let mut bytes = Vec::new();
         let map: BTreeMap<String, Vec<Option<f64>>> =
             (0..2_000).map(|key| (format!("{key:0>300}"), vec![Some(1.5), None])).collect();
         encode(&mut bytes, &(map, vec![i64::MIN; 70_000], "text".repeat(20_000), u128::MAX)).unwrap();
-        assert!(!is_too_deep(&bytes));
+        assert!(!is_too_deep(&bytes) && !overstates(&bytes));
         assert!(!is_too_deep(&bytes[..bytes.len() / 2]), "what ends early is for the decoder to refuse");
     }
 }

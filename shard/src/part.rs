@@ -1,6 +1,5 @@
 //! A transaction's part on one shard.
 
-use std::collections::BTreeSet;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -65,17 +64,25 @@ impl<K, V> Part<K, V> {
     where
         K: Ord,
     {
-        let writes: BTreeSet<&K> = self.writes.iter().collect();
-        let reads: BTreeSet<&K> = self.reads.iter().collect();
+        let (writes, reads) = (sorted(&self.writes), sorted(&self.reads));
         let in_a_range = |key: &K| self.ranges.iter().any(|bounds| bounds.contains(key));
-        other.writes.iter().all(|key| writes.contains(key))
-            && other.reads.iter().all(|key| reads.contains(key) || writes.contains(key) || in_a_range(key))
+        let writes_it = |key: &K| writes.binary_search(&key).is_ok();
+        let reads_it = |key: &K| reads.binary_search(&key).is_ok() || in_a_range(key);
+        other.writes.iter().all(writes_it)
+            && other.reads.iter().all(|key| writes_it(key) || reads_it(key))
             && other.ranges.iter().all(|bounds| self.ranges.contains(bounds))
     }
 
     pub(crate) fn footprint(&self) -> Footprint<'_, K> {
         Footprint { reads: &self.reads, ranges: &self.ranges, writes: &self.writes }
     }
+}
+
+/// Keys to look through. One allocation and, as written keys and many read ones come in order, one pass.
+fn sorted<K: Ord>(keys: &[K]) -> Vec<&K> {
+    let mut row: Vec<_> = keys.iter().collect();
+    row.sort_unstable();
+    row
 }
 
 /// The logs that hold a part of a commit.

@@ -64,6 +64,11 @@ impl<P> Router<P> {
         shard
     }
 
+    /// The shard of something that is no key, so that no user's partitioner can say: by the hash alone.
+    pub fn spread(&self, thing: &(impl Hash + ?Sized)) -> usize {
+        HashPartition.shard(thing, self.hash.hash_one(thing), self.shards)
+    }
+
     /// The seed of the hash.
     #[must_use]
     pub const fn seed(&self) -> u64 {

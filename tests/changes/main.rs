@@ -5,6 +5,7 @@ mod crash;
 mod effort;
 mod feed;
 mod follow;
+mod pair;
 mod retention;
 #[path = "../offsets/sim_env.rs"]
 mod sim_env;

@@ -37,6 +37,34 @@ async fn a_checkpoint_is_due_after_so_many_bytes() {
 }
 
 #[tokio::test]
+async fn what_was_logged_is_counted_on_after_reopening_and_not_the_length_of_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || builder().shards(1).checkpoint_after_bytes(64 << 10).open(directory.path());
+    let logged =
+        |engine: &anabranch::Engine<u64, Vec<u8>>| engine.stats().shards[0].ring.bytes_since_checkpoint;
+    let engine = within(open()).await.unwrap();
+    write(&engine.handle(), 0..100, &[1; 100]).await.unwrap();
+    let before = logged(&engine);
+    assert!((10_000..20_000).contains(&before), "{before}");
+    within(engine.close()).await.unwrap();
+    for _ in 0..3 {
+        let engine = within(open()).await.unwrap();
+        // But for the head of the segment, a sector, which is no batch.
+        assert_eq!(logged(&engine) + 512, before);
+        assert_eq!(engine.stats().log.checkpoints, 0, "none is due");
+        within(engine.close()).await.unwrap();
+    }
+    let engine = within(open()).await.unwrap();
+    within(engine.checkpoint()).await.unwrap();
+    within(engine.close()).await.unwrap();
+    let engine = within(open()).await.unwrap();
+    assert_eq!(logged(&engine), 0, "a checkpoint covers it");
+    // And on from there.
+    write(&engine.handle(), 0..600, &[1; 100]).await.unwrap();
+    until(|| engine.stats().log.checkpoints == 1).await;
+}
+
+#[tokio::test]
 async fn a_checkpoint_is_due_by_time_if_something_was_logged() {
     let directory = tempfile::tempdir().unwrap();
     let builder = builder().shards(2).checkpoint_every(Duration::from_millis(10));

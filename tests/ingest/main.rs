@@ -3,6 +3,8 @@
 //! Its answers are compared with those of a plain pass over the CSV that shares no code with it.
 
 mod expected;
+#[cfg(target_os = "linux")]
+mod flat;
 mod process;
 
 use std::fmt::Write as _;

@@ -1,6 +1,8 @@
 //! Memory stays flat under overwrites, counted by the allocator. A binary of its own: the allocator counts
 //! what all of a process's threads do.
 
+mod opening;
+
 use std::alloc::System;
 use std::future::Future;
 use std::time::Duration;

@@ -19,6 +19,7 @@ mod planted;
 mod random;
 mod rot;
 mod scenario;
+mod skipped;
 mod watchdog;
 mod workload;
 

@@ -31,11 +31,9 @@ const fn seeds_max(bug: Bug) -> u64 {
         Bug::ManifestInPlace => 2_000,        // 1, seed 177
         Bug::LengthTrusted => 2_880,          // 0, seed 288
         Bug::RecycledBeforeManifest => 5_000, // with the bias below: seed 956
-        // With the bias below: seed 557. The dense prefix of commits hides this one from most lives.
-        Bug::BadBatchSkipped => 5_000,
-        Bug::NotValidatedAgain => 20, // with lists: 56 of seeds 1 to 100, seed 2
-        // Left to the enumeration of faults.
-        Bug::SyncRetried => 0,
+        Bug::NotValidatedAgain => 20,         // with lists: 56 of seeds 1 to 100, seed 2
+        // Left to the enumeration of faults, and to a scenario of its own.
+        Bug::SyncRetried | Bug::BadBatchSkipped => 0,
     }
 }
 
@@ -47,11 +45,6 @@ fn bias(bug: Bug) -> fn(&mut Config) {
             (config.segment_bytes, config.segments_max) = (16 << 10, 4);
             (config.checkpoint_bytes, config.huge_percent) = (1, 40);
             (config.mode, config.latency) = (Mode::Full, Duration::from_millis(12));
-        },
-        // Several batches that are not synced, and records that go through more than one of them.
-        Bug::BadBatchSkipped => |config| {
-            (config.mode, config.huge_percent) = (Mode::Bytes(200_000), 20);
-            (config.segment_bytes, config.shards) = (64 << 10, 1);
         },
         // Seen by who judges isolation alone.
         Bug::NotValidatedAgain => crate::LISTS.bias,
@@ -92,12 +85,9 @@ fn a_sync_that_is_tried_again_is_found_by_the_enumeration_of_faults() {
 
 #[test]
 fn every_planted_bug_is_found() {
-    // `BadBatchSkipped` is hidden by the dense prefix: what stands behind a break has a hole before it, and is cut
-    // off all the same. One seed in hundreds showed it at one time, none of 5,000 at another, so it can't be
-    // asserted; `tests/README.md` says so.
-    let hidden = [Bug::SyncRetried, Bug::BadBatchSkipped];
+    let with_tests_of_their_own = [Bug::SyncRetried, Bug::BadBatchSkipped];
     let mut missed = Vec::new();
-    for bug in Bug::ALL.into_iter().filter(|bug| !hidden.contains(bug)) {
+    for bug in Bug::ALL.into_iter().filter(|bug| !with_tests_of_their_own.contains(bug)) {
         let Some((seed, violation)) = find(bug) else {
             missed.push(bug);
             continue;

@@ -2,6 +2,8 @@
 //! and checkpoints there are, which incarnation this is, and what of former incarnations counts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use crate::checksum::crc;
 use crate::disk::{Disk, DiskFile, OpenMode, read_at, write_all_at};
 use crate::planted::{Bug, is_planted};
 use crate::segment::FORMAT_VERSION;
+use crate::stats::add;
 use crate::{DatabaseId, FileNumber, Incarnation, LogId, Lsn, SegmentNumber, Timestamp, WalError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ANABRMAN");
@@ -152,6 +155,8 @@ pub(crate) struct ManifestFile {
     /// The number of the slot write that `current` came from.
     sequence: u64,
     current: Manifest,
+    /// Bytes written to slots so far.
+    written: Arc<AtomicU64>,
 }
 
 /// What stands in a slot.
@@ -190,7 +195,8 @@ impl ManifestFile {
             Ok(file)
         };
         let file = created.await.map_err(|error| WalError::io("creating", &path, error))?;
-        let mut created = Self { path, file, sequence: 1, current: manifest.clone() };
+        let mut created =
+            Self { path, file, sequence: 1, current: manifest.clone(), written: Arc::default() };
         created.write(manifest).await?;
         Ok(created)
     }
@@ -224,7 +230,8 @@ impl ManifestFile {
                 Slot::Invalid => {}
             }
         }
-        Ok(newest.map(|(sequence, current)| Self { path, file, sequence, current }))
+        let written = Arc::default();
+        Ok(newest.map(|(sequence, current)| Self { path, file, sequence, current, written }))
     }
 
     /// Whether the file is what a crash while creating a database leaves: zeros, and at most the first slot
@@ -236,6 +243,11 @@ impl ManifestFile {
         let bytes = read_at(&*file, &path, 0, 2 * SLOT_BYTES + 1).await?;
         let zeros_from = if bytes.len() == 2 * SLOT_BYTES { SLOT_BYTES } else { 0 };
         Ok(bytes.len() <= 2 * SLOT_BYTES && bytes[zeros_from..].iter().all(|byte| *byte == 0))
+    }
+
+    /// Counts the bytes that were and will be written.
+    pub(crate) fn written_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
     }
 
     pub(crate) fn current(&self) -> &Manifest {
@@ -259,6 +271,7 @@ impl ManifestFile {
     async fn put(&mut self, sequence: u64, manifest: Manifest) -> Result<(), WalError> {
         let slot = encode_slot(sequence, &manifest)?;
         let offset = (sequence % 2) * SLOT_BYTES as u64;
+        add(&self.written, slot.len() as u64);
         write_all_at(&*self.file, &self.path, offset, slot).await?;
         self.file.sync_data().await.map_err(|error| WalError::io("syncing", &self.path, error))?;
         self.sequence = sequence;

@@ -159,6 +159,11 @@ fn put_record(buffer: &mut Vec<u8>, timestamp: Timestamp, logs: &[LogId], count:
 /// The most bytes that the writes of one commit may take in one log.
 pub const RECORD_BYTES_MAX: usize = 1 << 30;
 
+/// Whether a record can have such a length field.
+pub(crate) fn is_length_of_a_record(length: usize) -> bool {
+    (HEADER_BYTES - 4..=RECORD_BYTES_MAX + (64 << 10)).contains(&length)
+}
+
 fn put_prefixed<E>(
     bytes: &mut Vec<u8>,
     content: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -242,11 +247,8 @@ impl Record {
     pub(crate) fn take(stream: &mut Bytes) -> Result<Option<Self>, Malformed> {
         let Some(length) = stream.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
-        if length < HEADER_BYTES - 4 {
-            return Err(Malformed::Shape("a record shorter than its header"));
-        }
-        if length > RECORD_BYTES_MAX + (64 << 10) {
-            return Err(Malformed::Shape("a record longer than any is written"));
+        if !is_length_of_a_record(length) {
+            return Err(Malformed::Shape("a record shorter than its header, or longer than any is written"));
         }
         if stream.len() < 4 + length {
             return Ok(None);

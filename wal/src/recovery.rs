@@ -185,7 +185,7 @@ pub(crate) async fn recover(
         incarnation,
         recovered_to: cut.timestamp,
         segments: scanned.iter().map(|log| log.live.len()).sum(),
-        log_bytes: scanned.iter().flat_map(|log| &log.records).map(|record| record.body.len() as u64).sum(),
+        log_bytes: scanned.iter().map(|log| log.record_bytes).sum(),
         commits_dropped: cut.dropped,
         torn_bytes: scanned.iter().map(|log| log.torn_bytes).sum(),
         orphans_removed,

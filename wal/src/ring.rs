@@ -148,13 +148,15 @@ impl Ring {
         }
     }
 
-    /// Takes over what recovery found.
+    /// Takes over what recovery found: files, the newest checkpoint's size and timestamp, and how many bytes were logged
+    /// behind it.
     pub(crate) fn restore(
         &self,
         free: Vec<SegmentFile>,
         live: Vec<LiveSegment>,
         next_slot: u32,
         (last_checkpoint_bytes, covered): (u64, Timestamp),
+        logged: u64,
     ) {
         let mut state = self.state.lock();
         state.next_slot = next_slot;
@@ -162,9 +164,7 @@ impl Ring {
         state.covered = if self.limits.retention.is_some() { covered } else { Timestamp::ZERO };
         state.bytes = free.iter().map(|file| file.bytes).sum::<u64>()
             + live.iter().map(|segment| segment.file.bytes).sum::<u64>();
-        let replayed = live.iter().filter(|segment| segment.highest > state.covered);
-        let replayed = replayed.map(|segment| segment.file.bytes).sum();
-        self.logged.store(replayed, Ordering::Relaxed);
+        self.logged.store(logged, Ordering::Relaxed);
         for file in free {
             self.log.add_room(usable_bytes(file.bytes));
             state.free.push_back(file);
@@ -462,3 +462,6 @@ impl State {
         if ends_in_active { covered } else { covered.min(self.live.len().saturating_sub(1)) }
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -14,7 +14,7 @@ use crate::flusher::ChainEnd;
 use crate::frame::{BatchHeader, BatchKind, Found, NO_RECORD, SECTOR_BYTES, read_batch};
 use crate::manifest::{LogEntry, Manifest};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Malformed, Record};
+use crate::record::{Malformed, Record, is_length_of_a_record};
 use crate::ring::LiveSegment;
 use crate::segment::{SegmentFile, SegmentHeader, SegmentName};
 use crate::{Incarnation, LogId, Lsn, Timestamp, WalError};
@@ -22,8 +22,13 @@ use crate::{Incarnation, LogId, Lsn, Timestamp, WalError};
 /// What was found in one log.
 pub(crate) struct ScannedLog {
     pub(crate) id: LogId,
-    /// Records that count, in log order. Not yet cut, not yet filtered by the checkpoint.
+    /// Records that count, in log order, not yet cut. A recovery leaves out what the log's checkpoint covers: it may
+    /// be much, if it is retained for readers of changes.
     pub(crate) records: Vec<Record>,
+    /// Bytes of all records' writes, also of those left out.
+    pub(crate) record_bytes: u64,
+    /// Bytes of batches with records that the log's checkpoint does not cover.
+    pub(crate) logged_bytes: u64,
     pub(crate) live: Vec<LiveSegment>,
     pub(crate) incarnations: Vec<Incarnation>,
     pub(crate) free: Vec<SegmentFile>,
@@ -77,6 +82,8 @@ pub(crate) async fn scan_log(
     let mut scanned = ScannedLog {
         id: entry.id,
         records: Vec::new(),
+        record_bytes: 0,
+        logged_bytes: 0,
         live: Vec::new(),
         incarnations: Vec::new(),
         free: Vec::new(),
@@ -323,6 +330,9 @@ async fn walk_segment(
     let OpenSegment { file, header } = segment;
     let bytes = read_whole(&file).await?;
     let cut = manifest.cut_of(header.incarnation);
+    let covered = manifest.checkpointed(scanned.id);
+    // L3: covered by the checkpoint of the log that it is in. Whoever looks at a log for its own sake sees it all.
+    let left_out = if scanned.on_damage == OnDamage::Refuse { covered } else { Timestamp::ZERO };
     stream.begin_segment(header.incarnation);
     // A later incarnation says how far it accepted this one; what follows is void (R10).
     let end_lsn = next
@@ -353,11 +363,17 @@ async fn walk_segment(
         sealed = batch.kind == BatchKind::Seal;
         highest = highest.max(batch.highest);
         if batch.kind == BatchKind::Data {
+            if batch.highest > covered {
+                scanned.logged_bytes += batch.occupied_bytes() as u64;
+            }
             stream
                 .push(&batch, payload, |record| {
                     // Of a cut incarnation, only what lies below the cut counts.
                     if record.timestamp <= cut {
-                        scanned.records.push(record);
+                        scanned.record_bytes += record.body.len() as u64;
+                        if record.timestamp > left_out {
+                            scanned.records.push(record);
+                        }
                     }
                 })
                 .map_err(|malformed| malformed_error(&malformed, &file.path, offset, &batch))?;
@@ -509,8 +525,62 @@ impl RecordStream {
     }
 }
 
-/// Whether a whole record stands at the front, told by its length alone: a large record is not copied again
-/// for each batch that it goes through.
+/// Whether there is something to say of the record at the front, told by its length alone: it is whole, or of no
+/// record's length. A large record is not copied again for each batch that it goes through.
 fn holds_a_record(partial: &[u8]) -> bool {
-    partial.first_chunk::<4>().is_some_and(|length| partial.len() - 4 >= u32::from_le_bytes(*length) as usize)
+    partial.first_chunk::<4>().is_some_and(|length| {
+        let length = u32::from_le_bytes(*length) as usize;
+        partial.len() - 4 >= length || !is_length_of_a_record(length)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::EncodedWrites;
+
+    fn data(first_record: u32) -> BatchHeader {
+        BatchHeader {
+            kind: BatchKind::Data,
+            database: crate::DatabaseId(1),
+            log: LogId(0),
+            incarnation: Incarnation(1),
+            segment: crate::SegmentNumber(1),
+            lsn: Lsn(1),
+            payload_bytes: 0,
+            records: 1,
+            first_record,
+            previous_crc: 0,
+            durable_lsn: Lsn(0),
+            synced: Timestamp::ZERO,
+            lowest: Timestamp(1),
+            highest: Timestamp(1),
+            table_crc: 0,
+        }
+    }
+
+    /// Pushes a payload in two batches.
+    fn in_two_batches(payload: &[u8], cut: usize) -> Result<usize, Malformed> {
+        let (mut stream, mut records) = (RecordStream::default(), 0);
+        let (first, second) = payload.split_at(cut);
+        stream.push(&data(0), Bytes::copy_from_slice(first), |_| records += 1)?;
+        stream.push(&data(NO_RECORD), Bytes::copy_from_slice(second), |_| records += 1)?;
+        Ok(records)
+    }
+
+    #[test]
+    fn a_length_that_no_record_has_is_malformed_also_when_two_batches_share_it() {
+        let mut whole = Vec::new();
+        EncodedWrites::new().put_record(&mut whole, Timestamp(1), &[LogId(0)]);
+        for length in [u32::MAX, 1 << 31, 3, 0] {
+            let payload = [&length.to_le_bytes()[..], &whole[4..]].concat();
+            for cut in 0..payload.len() {
+                let pushed = in_two_batches(&payload, cut);
+                assert!(matches!(pushed, Err(Malformed::Shape(_))), "{length}, cut at {cut}: {pushed:?}");
+            }
+        }
+        for cut in 0..whole.len() {
+            assert_eq!(in_two_batches(&whole, cut), Ok(1), "cut at {cut}");
+        }
+    }
 }

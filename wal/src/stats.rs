@@ -100,6 +100,8 @@ pub struct WalStats {
     pub sync_nanos: Distribution,
     /// How many records a flush wrote: how well group commit works.
     pub flush_records: Distribution,
+    /// Bytes written to the manifest, those of opening included.
+    pub manifest_bytes: u64,
 }
 
 impl WalCounters {
@@ -118,6 +120,8 @@ impl WalCounters {
             flush_nanos: self.flush_nanos.read(),
             sync_nanos: self.sync_nanos.read(),
             flush_records: self.flush_records.read(),
+            // The manifest counts for itself: it is there before the rest.
+            manifest_bytes: 0,
         }
     }
 }

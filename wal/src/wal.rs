@@ -53,6 +53,7 @@ pub struct Wal {
     incarnation: Incarnation,
     hash_seed: u64,
     manifest: tokio::sync::Mutex<ManifestFile>,
+    manifest_bytes: Arc<AtomicU64>,
     next_file: AtomicU64,
     lanes: Mutex<Vec<Arc<dyn Disk>>>,
     rings: Vec<Arc<Ring>>,
@@ -175,6 +176,7 @@ impl Wal {
             incarnation: current.incarnation,
             hash_seed: current.hash_seed,
             next_file: AtomicU64::new(current.next_file.0),
+            manifest_bytes: manifest.written_bytes(),
             manifest: tokio::sync::Mutex::new(manifest),
             lanes: Mutex::new(lanes),
             rings: Vec::new(),
@@ -201,7 +203,7 @@ impl Wal {
                 wal.ends[index].append_at = log.end_offset;
                 free.splice(0..0, live.pop().map(|segment| segment.file));
             }
-            wal.rings[index].restore(free, live, log.next_slot, checkpoint);
+            wal.rings[index].restore(free, live, log.next_slot, checkpoint, log.logged_bytes);
             if appends {
                 wal.rings[index].log.take_spare_room(log.end_offset);
             }
@@ -544,7 +546,8 @@ impl Wal {
     /// Counters since the open.
     #[must_use]
     pub fn stats(&self) -> WalStats {
-        self.control.counters.read()
+        let manifest_bytes = self.manifest_bytes.load(Ordering::Relaxed);
+        WalStats { manifest_bytes, ..self.control.counters.read() }
     }
 
     /// How full each log's ring is.

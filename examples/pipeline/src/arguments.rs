@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-/// Takes rows from CSV and NDJSON files into an anabranch engine
+/// Takes rows from CSV, NDJSON and Parquet files into an anabranch engine
 ///
-/// Files end in .csv, .ndjson or .jsonl, and .gz or .zst behind that if they are packed. A directory stands for all
-/// such files in it, in the order of their names; - is standard input.
+/// Files end in .csv, .ndjson or .jsonl, and .gz or .zst behind that if they are packed, or in .parquet. A directory
+/// stands for all such files in it, in the order of their names; - is standard input, which can't be Parquet.
 ///
 /// Run it again after Ctrl-C, or a crash, with the same arguments: it goes on behind the last record that is in. Records
 /// that are taken in are not looked at again, so what was rejected is not rejected again either.
@@ -54,6 +54,8 @@ pub(crate) enum Format {
     Csv,
     /// A JSON object on each line.
     Ndjson,
+    /// Columns, read row by row.
+    Parquet,
 }
 
 /// When the log is synced.

@@ -1,4 +1,5 @@
-//! Where records come from: files, plain or packed, directories, standard input. A thread reads them.
+//! Where records come from: files, plain or packed, directories, standard input. A thread reads them: lines here, and
+//! the rows of Parquet files in `table.rs`.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -9,7 +10,9 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::ProgressBar;
 
 use crate::arguments::Format;
-use crate::record::is_open;
+use crate::csv::Splitter;
+use crate::entry::Fields;
+use crate::table::Table;
 
 /// A longer record is rejected, and a CSV record that is open for longer than this is taken to end.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -19,10 +22,14 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 pub(crate) enum InputError {
     #[error("can't {what} {name}: {error}")]
     Io { what: &'static str, name: String, error: io::Error },
-    #[error("{0}: no file in it ends in .csv, .ndjson or .jsonl, or .gz or .zst behind that")]
+    #[error("{0}: no file in it ends in .csv, .ndjson or .jsonl, or .gz or .zst behind that, or in .parquet")]
     NothingIn(PathBuf),
     #[error("{name}: {reason}")]
     Header { name: String, reason: String },
+    #[error("{name}, behind row {rows}: {error}")]
+    Parquet { name: String, rows: u64, error: parquet::errors::ParquetError },
+    #[error("{0} can't be Parquet, whose end is read first")]
+    NoFile(String),
 }
 
 impl InputError {
@@ -102,6 +109,11 @@ impl Input {
     /// Opens it. The bar counts the bytes as they are read, before they are unpacked.
     pub(crate) fn open(&self, bar: &ProgressBar) -> Result<Records, InputError> {
         let io = |error| InputError::io("read", &self.name, error);
+        if self.format == Format::Parquet {
+            let path = self.path.as_ref().ok_or_else(|| InputError::NoFile(self.name.clone()))?;
+            let file = File::open(path).map_err(io)?;
+            return Ok(Records::Rows(Table::open(file, &self.name, bar)?));
+        }
         let raw: Box<dyn Read + Send> = match &self.path {
             Some(path) => Box::new(File::open(path).map_err(io)?),
             None => Box::new(io::stdin()),
@@ -112,8 +124,15 @@ impl Input {
             Packing::Gzip => Box::new(MultiGzDecoder::new(raw)),
             Packing::Zstd => Box::new(zstd::Decoder::with_buffer(raw).map_err(io)?),
         };
-        let lines = BufReader::with_capacity(1 << 16, unpacked);
-        Ok(Records { lines, format: self.format, name: self.name.clone(), line: 0, buffer: Vec::new() })
+        let reader = BufReader::with_capacity(1 << 16, unpacked);
+        let csv = (self.format == Format::Csv).then(Splitter::new);
+        Ok(Records::Lines(Box::new(Lines {
+            reader,
+            csv,
+            name: self.name.clone(),
+            line: 0,
+            buffer: Vec::new(),
+        })))
     }
 }
 
@@ -129,63 +148,107 @@ fn by_ending(path: &Path) -> (Option<Format>, Packing) {
     let format = match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("csv") => Some(Format::Csv),
         Some("ndjson" | "jsonl") => Some(Format::Ndjson),
+        // It is packed within.
+        Some("parquet") if packing == Packing::None => Some(Format::Parquet),
         _ => None,
     };
     (format, packing)
 }
 
-/// The text of a record, and the line that it begins at, counted from 1.
-#[derive(Debug, PartialEq, Eq)]
+/// A record, and the line or row that it begins at, counted from 1.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Raw {
     pub(crate) line: u64,
-    /// `None` if it is not UTF-8, or too long.
-    pub(crate) text: Option<String>,
+    pub(crate) content: Content,
+}
+
+/// What is known of a record before it is parsed.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Content {
+    /// Its text.
+    Text(String),
+    /// Its text, which ends within a quoted field.
+    Open(String),
+    /// It is not UTF-8, or too long.
+    Bad,
+    /// Its fields.
+    Fields(Fields),
 }
 
 /// The records of an input, one after the other.
-pub(crate) struct Records {
-    lines: BufReader<Box<dyn Read + Send>>,
-    format: Format,
-    name: String,
-    line: u64,
-    buffer: Vec<u8>,
+pub(crate) enum Records {
+    Lines(Box<Lines>),
+    Rows(Table),
 }
 
 impl Records {
     /// The next record that is not empty.
     pub(crate) fn next(&mut self) -> Result<Option<Raw>, InputError> {
+        match self {
+            Self::Lines(lines) => lines.next(),
+            Self::Rows(table) => table.next(),
+        }
+    }
+}
+
+/// Records that are lines, or in CSV go on over several.
+pub(crate) struct Lines {
+    reader: BufReader<Box<dyn Read + Send>>,
+    /// Knows where a record ends, if that is not at the end of its line.
+    csv: Option<Splitter>,
+    name: String,
+    line: u64,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    fn next(&mut self) -> Result<Option<Raw>, InputError> {
         loop {
             let line = self.line + 1;
-            let mut text = String::new();
-            loop {
-                let Some(more) = self.line()? else {
-                    return Ok((!text.is_empty()).then_some(Raw { line, text: Some(text) }));
-                };
-                match more {
-                    Line::Bad => return Ok(Some(Raw { line, text: None })),
-                    Line::Text(more) => text.push_str(&more),
-                }
-                if self.format == Format::Ndjson || !is_open(&text) || text.len() > RECORD_BYTES_MAX {
-                    break;
-                }
-                text.push('\n');
-            }
+            let Some(first) = self.line()? else { return Ok(None) };
+            let Line::Text(text) = first else { return Ok(Some(Raw { line, content: Content::Bad })) };
             if !text.trim().is_empty() {
-                return Ok(Some(Raw { line, text: Some(text) }));
+                return Ok(Some(Raw { line, content: self.rest(text)? }));
             }
         }
     }
 
+    /// The record that begins with this line.
+    fn rest(&mut self, mut text: String) -> Result<Content, InputError> {
+        let Some(mut csv) = self.csv.take() else { return Ok(Content::Text(text)) };
+        csv.begin();
+        let mut is_open = csv.stays_open(&text);
+        let content = loop {
+            if !is_open {
+                break Content::Text(text);
+            }
+            if text.len() > RECORD_BYTES_MAX {
+                break Content::Open(text);
+            }
+            match self.line()? {
+                None => break Content::Open(text),
+                Some(Line::Bad) => break Content::Bad,
+                Some(Line::Text(more)) => {
+                    is_open = csv.stays_open(&more);
+                    text.push('\n');
+                    text.push_str(&more);
+                }
+            }
+        };
+        self.csv = Some(csv);
+        Ok(content)
+    }
+
     fn line(&mut self) -> Result<Option<Line>, InputError> {
         self.buffer.clear();
-        let mut limited = (&mut self.lines).take(RECORD_BYTES_MAX as u64);
+        let mut limited = (&mut self.reader).take(RECORD_BYTES_MAX as u64);
         let io = |error| InputError::io("read", &self.name, error);
         if limited.read_until(b'\n', &mut self.buffer).map_err(io)? == 0 {
             return Ok(None);
         }
         self.line += 1;
         if self.buffer.len() == RECORD_BYTES_MAX && !self.buffer.ends_with(b"\n") {
-            skip_line(&mut self.lines).map_err(io)?;
+            skip_line(&mut self.reader).map_err(io)?;
             return Ok(Some(Line::Bad));
         }
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::PipelineError;
 use crate::arguments::{Arguments, Format};
+use crate::csv::Splitter;
 use crate::entry::Entry;
-use crate::input::{Input, InputError, Raw, Records};
+use crate::input::{Content, Input, InputError, Raw, Records};
 use crate::record::{Parser, Row};
 use crate::rejects::{Reject, Rejects};
 
@@ -178,7 +179,7 @@ fn read(
     let mut records = input.open(bar)?;
     let parser = match input.format {
         Format::Ndjson => Parser::ndjson(arguments),
-        Format::Csv => match header(&mut records, arguments, &input.name)? {
+        Format::Csv | Format::Parquet => match header(&mut records, arguments, &input.name)? {
             Some(parser) => parser,
             None if taken == 0 => return Ok(()),
             None => return Err(PipelineError::Shorter { source_name: input.name.clone(), found: 0, taken }),
@@ -213,18 +214,20 @@ fn read(
 }
 
 fn header(records: &mut Records, arguments: &Arguments, name: &str) -> Result<Option<Parser>, InputError> {
-    let Some(Raw { text, .. }) = records.next()? else { return Ok(None) };
-    let text = text.unwrap_or_default();
-    let parser = Parser::csv(arguments, &text);
+    let parser = match records {
+        Records::Rows(table) => Parser::table(arguments, table.columns()),
+        Records::Lines(_) => match records.next()?.map(|raw| raw.content) {
+            Some(Content::Text(header)) => Parser::csv(arguments, &header),
+            Some(_) => Err("the names of the columns can't be read".to_owned()),
+            None => return Ok(None),
+        },
+    };
     parser.map(Some).map_err(|reason| InputError::Header { name: name.to_owned(), reason })
 }
 
 fn parse(parser: &Parser, raw: Vec<Raw>) -> Chunk {
-    let parse = |Raw { line, text }| match text {
-        Some(text) => (line, parser.parse(&text)),
-        None => (line, Err(Reject { reason: "not UTF-8, or too long".into(), text: String::new() })),
-    };
-    raw.into_iter().map(parse).collect()
+    let mut csv = Splitter::new();
+    raw.into_iter().map(|Raw { line, content }| (line, parser.parse(content, &mut csv))).collect()
 }
 
 fn bar(input: &Input) -> ProgressBar {

@@ -1,15 +1,17 @@
-//! Rows from CSV and NDJSON files into anabranch, with aggregates, from where the last run ended.
+//! Rows from CSV, NDJSON and Parquet files into anabranch, with aggregates, from where the last run ended.
 //!
 //! A thread reads and unpacks, several tasks parse, and one sink takes everything in, in the order of the input. After
 //! each record the sink is told how far the input is, so a run that was interrupted or killed goes on behind the last
 //! record that is in. With aggregates, records and offsets are one commit (exact mode), so none is counted twice.
 
 mod arguments;
+mod csv;
 mod entry;
 mod input;
 mod load;
 mod record;
 mod rejects;
+mod table;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,13 @@
-//! From the text of a record to a row.
+//! From a record to a row.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::arguments::{Arguments, Group};
+use crate::csv::Splitter;
 use crate::entry::Fields;
+use crate::input::Content;
 use crate::rejects::Reject;
 
 /// A row, ready to be taken in.
@@ -28,8 +30,12 @@ pub(crate) struct Parser {
 
 #[derive(Clone, Debug)]
 enum Shape {
-    Csv { header: Arc<[String]> },
+    Csv {
+        header: Arc<[String]>,
+    },
     Ndjson,
+    /// Records come with their fields.
+    Table,
 }
 
 impl Parser {
@@ -44,33 +50,58 @@ impl Parser {
 
     /// With the columns that the first record names. `Err` names a column that is asked for and is not there.
     pub(crate) fn csv(arguments: &Arguments, header: &str) -> Result<Self, String> {
-        let header = split(header.trim_start_matches('\u{feff}'))?;
+        let header = Splitter::new().split(header.trim_start_matches('\u{feff}'));
+        Self::check(arguments, &header)?;
+        Ok(Self { shape: Shape::Csv { header: header.into() }, ..Self::ndjson(arguments) })
+    }
+
+    /// For records that come with their fields, which are these.
+    pub(crate) fn table(arguments: &Arguments, columns: &[String]) -> Result<Self, String> {
+        Self::check(arguments, columns)?;
+        Ok(Self { shape: Shape::Table, ..Self::ndjson(arguments) })
+    }
+
+    fn check(arguments: &Arguments, header: &[String]) -> Result<(), String> {
         let summed = arguments.group.iter().flat_map(|group| group.by.iter().chain(&group.sum));
         let mut wanted = arguments.key.iter().chain(&arguments.columns).chain(summed);
         if let Some(missing) = wanted.find(|column| !header.contains(column)) {
             return Err(format!("there is no column {missing:?} among {}", header.join(", ")));
         }
-        Ok(Self { shape: Shape::Csv { header: header.into() }, ..Self::ndjson(arguments) })
+        Ok(())
     }
 
-    pub(crate) fn parse(&self, text: &str) -> Result<Row, Reject> {
-        let reject = |reason: String| Reject { reason, text: text.to_owned() };
-        let mut fields = match &self.shape {
-            Shape::Ndjson => serde_json::from_str::<Fields>(text)
-                .map_err(|error| reject(format!("not an object: {error}")))?,
-            Shape::Csv { header } => {
-                let values = split(text).map_err(reject)?;
-                if values.len() != header.len() {
-                    return Err(reject(format!("{} fields, and not {}", values.len(), header.len())));
-                }
-                header.iter().cloned().zip(values.into_iter().map(Value::String)).collect()
+    pub(crate) fn parse(&self, content: Content, csv: &mut Splitter) -> Result<Row, Reject> {
+        match content {
+            Content::Text(text) => {
+                let fields = self.fields(&text, csv);
+                fields.and_then(|fields| self.row(fields)).map_err(|reason| Reject { reason, text })
             }
+            Content::Fields(fields) => {
+                let made = self.row(fields.clone());
+                made.map_err(|reason| Reject { reason, text: serde_json::json!(fields).to_string() })
+            }
+            Content::Open(text) => Err(Reject { reason: "a quoted field does not end".to_owned(), text }),
+            Content::Bad => Err(Reject { reason: "not UTF-8, or too long".to_owned(), text: String::new() }),
+        }
+    }
+
+    fn fields(&self, text: &str, csv: &mut Splitter) -> Result<Fields, String> {
+        let Shape::Csv { header } = &self.shape else {
+            return serde_json::from_str(text).map_err(|error| format!("not an object: {error}"));
         };
-        let key = format!("row/{}", join(&fields, &self.key).map_err(reject)?);
+        let values = csv.split(text);
+        if values.len() != header.len() {
+            return Err(format!("{} fields, and not {}", values.len(), header.len()));
+        }
+        Ok(header.iter().cloned().zip(values.into_iter().map(Value::String)).collect())
+    }
+
+    fn row(&self, mut fields: Fields) -> Result<Row, String> {
+        let key = format!("row/{}", join(&fields, &self.key)?);
         let mut groups = Vec::with_capacity(self.groups.len());
         for Group { by, sum } in &*self.groups {
-            let amount = sum.as_ref().map_or(Ok(0), |sum| whole(&fields, sum)).map_err(reject)?;
-            groups.push((format!("group/{}/{}", by.join(","), join(&fields, by).map_err(reject)?), amount));
+            let amount = sum.as_ref().map_or(Ok(0), |sum| whole(&fields, sum))?;
+            groups.push((format!("group/{}/{}", by.join(","), join(&fields, by)?), amount));
         }
         if !self.columns.is_empty() {
             fields.retain(|column, _| self.columns.contains(column));
@@ -106,51 +137,6 @@ fn whole(fields: &Fields, column: &str) -> Result<i64, String> {
     number.ok_or_else(|| format!("no whole number in column {column:?}"))
 }
 
-/// Whether a CSV record goes on in the next line: a quoted field is still open.
-pub(crate) fn is_open(record: &str) -> bool {
-    record.bytes().filter(|byte| *byte == b'"').count() % 2 == 1
-}
-
-/// The fields of a CSV record (RFC 4180): separated by commas; in quotes, commas, line ends and doubled quotes.
-fn split(record: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    let mut rest = record;
-    loop {
-        let field = if let Some(quoted) = rest.strip_prefix('"') {
-            let mut field = String::new();
-            let mut inside = quoted;
-            loop {
-                let end = inside.find('"').ok_or("a quoted field does not end")?;
-                field.push_str(&inside[..end]);
-                inside = &inside[end + 1..];
-                match inside.strip_prefix('"') {
-                    Some(behind) => {
-                        field.push('"');
-                        inside = behind;
-                    }
-                    None => break,
-                }
-            }
-            rest = inside;
-            field
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            let (field, behind) = rest.split_at(end);
-            if field.contains('"') {
-                return Err("a quote within a field that is not quoted".to_owned());
-            }
-            rest = behind;
-            field.to_owned()
-        };
-        fields.push(field);
-        match rest.strip_prefix(',') {
-            Some(behind) => rest = behind,
-            None if rest.is_empty() => return Ok(fields),
-            None => return Err("something between a quoted field and the next comma".to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -161,21 +147,15 @@ mod tests {
         Arguments::parse_from(["pipeline", "x.csv", "--key", "id"].iter().chain(more))
     }
 
-    #[test]
-    fn quotes_commas_and_line_ends_are_part_of_a_quoted_field() {
-        assert_eq!(split("a,,\"b,\"\"c\"\"\nd\",").unwrap(), ["a", "", "b,\"c\"\nd", ""]);
-        assert_eq!(split("").unwrap(), [""]);
-        for bad in ["\"a", "\"a\"b,c", "a\"b,c", "a,\"b\"\"", "\"a\" ,b"] {
-            assert!(split(bad).is_err(), "{bad}");
-        }
-        assert!(is_open("a,\"b") && !is_open("a,\"b\"\"c\"") && is_open("\"\"\""));
+    fn parse(parser: &Parser, text: &str) -> Result<Row, Reject> {
+        parser.parse(Content::Text(text.to_owned()), &mut Splitter::new())
     }
 
     #[test]
     fn a_row_has_its_key_its_columns_and_its_groups() {
         let arguments = arguments(&["--columns", "id,n", "--group", "city,id=n", "--group", "city"]);
         let parser = Parser::csv(&arguments, "\u{feff}id,city,n").unwrap();
-        let row = parser.parse("a/b,Bern,-7").unwrap();
+        let row = parse(&parser, "a/b,Bern,-7").unwrap();
         assert_eq!(row.key, "row/a%2Fb");
         assert_eq!(row.fields.keys().collect::<Vec<_>>(), ["id", "n"]);
         let groups = [("group/city,id/Bern/a%2Fb".to_owned(), -7), ("group/city/Bern".to_owned(), 0)];
@@ -188,13 +168,13 @@ mod tests {
         let csv = Parser::csv(&arguments, "id,city,n").unwrap();
         let json = Parser::ndjson(&arguments);
         let reason = |outcome: Result<Row, Reject>| outcome.unwrap_err().reason;
-        assert_eq!(reason(csv.parse("1,Bern")), "2 fields, and not 3");
-        assert_eq!(reason(csv.parse(",Bern,1")), "nothing in column \"id\"");
-        assert_eq!(reason(csv.parse("1,Bern,x")), "no whole number in column \"n\"");
-        assert!(reason(json.parse("[1]")).starts_with("not an object"));
-        assert_eq!(reason(json.parse("{\"id\":[1],\"city\":\"B\",\"n\":1}")), "nothing in column \"id\"");
+        assert_eq!(reason(parse(&csv, "1,Bern")), "2 fields, and not 3");
+        assert_eq!(reason(parse(&csv, ",Bern,1")), "nothing in column \"id\"");
+        assert_eq!(reason(parse(&csv, "1,Bern,x")), "no whole number in column \"n\"");
+        assert!(reason(parse(&json, "[1]")).starts_with("not an object"));
+        assert_eq!(reason(parse(&json, "{\"id\":[1],\"city\":\"B\",\"n\":1}")), "nothing in column \"id\"");
         assert_eq!(
-            json.parse("{\"id\":5,\"city\":true,\"n\":2}").unwrap().groups,
+            parse(&json, "{\"id\":5,\"city\":true,\"n\":2}").unwrap().groups,
             [("group/city/true".into(), 2)]
         );
         assert!(Parser::csv(&arguments, "id,city").unwrap_err().contains("no column \"n\""));

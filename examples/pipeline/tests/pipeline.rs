@@ -6,12 +6,17 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use parquet::basic::{Compression as Compressed, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -127,6 +132,81 @@ fn ndjson(csv: &str) -> String {
     lines.map(object).collect()
 }
 
+/// The flights as a Parquet file of several row groups: texts, or with delay and distance as numbers.
+fn parquet(csv: &str, compression: Compressed, numbers: bool) -> Vec<u8> {
+    let columns = ["date", "delay", "distance", "origin", "destination"];
+    let is_number = |column: usize| numbers && (column == 1 || column == 2);
+    let fields = columns.iter().enumerate().map(|(index, name)| {
+        if is_number(index) {
+            format!("required int64 {name};")
+        } else {
+            format!("optional binary {name} (UTF8);")
+        }
+    });
+    let schema = format!("message flights {{ {} }}", fields.collect::<String>());
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
+    let lines: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    for rows in lines.chunks(700) {
+        let mut group = writer.next_row_group().unwrap();
+        for index in 0..columns.len() {
+            let mut column = group.next_column().unwrap().unwrap();
+            if is_number(index) {
+                let values: Vec<i64> = rows.iter().map(|row| row[index].parse().unwrap()).collect();
+                column.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+            } else {
+                let values: Vec<ByteArray> = rows.iter().map(|row| ByteArray::from(row[index])).collect();
+                let there = vec![1; values.len()];
+                column.typed::<ByteArrayType>().write_batch(&values, Some(&there), None).unwrap();
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn a_directory_of_several_formats_is_one_input_after_the_other_and_columns_keep_their_types() {
+    let csv = flights(3_000);
+    let (header, rows) = csv.split_once('\n').unwrap();
+    let rows: Vec<_> = rows.lines().collect();
+    let part = |rows: &[&str]| format!("{header}\n{}\n", rows.join("\n"));
+    let job = Job::new();
+    job.write("in/a.csv", part(&rows[..1_000]).as_bytes());
+    job.write("in/b.parquet", &parquet(&part(&rows[1_000..2_000]), Compressed::SNAPPY, false));
+    job.write("in/c.ndjson.gz", &gzip(ndjson(&part(&rows[2_000..])).as_bytes()));
+    succeeded(&job.run("in", &GROUPS));
+    assert_eq!(job.content(), expected(&csv, true));
+    // Another file comes, and a file with more rows takes the place of one.
+    job.write("in/b.parquet", &parquet(&part(&rows[1_000..2_500]), Compressed::SNAPPY, false));
+    job.write("in/d.parquet", &parquet(&part(&rows[..10]), Compressed::UNCOMPRESSED, false));
+    let said = succeeded(&job.run("in", &[]));
+    assert!(said.contains("took in 510 rows"), "{said}");
+    assert_eq!(job.content(), expected(&csv, true), "the same rows once more change nothing");
+
+    let job = Job::new();
+    job.write("flights.parquet", &parquet(&flights(100), Compressed::UNCOMPRESSED, true));
+    succeeded(&job.run("flights.parquet", &GROUPS));
+    let content = job.content();
+    let row = content.iter().find(|(key, _)| key.starts_with("row/")).unwrap().1;
+    assert!(row["Row"]["delay"].is_i64() && row["Row"]["origin"].is_string(), "{row}");
+    let groups = |content: BTreeMap<String, Value>| -> Vec<_> {
+        content.into_iter().filter(|(key, _)| key.starts_with("group/")).collect()
+    };
+    assert_eq!(groups(content), groups(expected(&flights(100), true)));
+
+    let output = job.run("flights.parquet", &["--columns", "dealy"]);
+    assert!(text(&output.stderr).contains("there is no column \"dealy\""), "{}", text(&output.stderr));
+    job.write("cut.parquet", &parquet(&flights(100), Compressed::SNAPPY, true)[..2_000]);
+    let output = job.run("cut.parquet", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cut.parquet, behind row 0"), "{}", text(&output.stderr));
+    let output = job.run("-", &["--format", "parquet"]);
+    assert!(text(&output.stderr).contains("can't be Parquet"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn every_format_and_packing_gives_the_same_rows_and_aggregates() {
     let csv = flights(3_000);
@@ -136,6 +216,7 @@ fn every_format_and_packing_gives_the_same_rows_and_aggregates() {
         ("flights.csv.gz", gzip(csv.as_bytes())),
         ("flights.csv.zst", zstd::encode_all(csv.as_bytes(), 1).unwrap()),
         ("flights.ndjson", ndjson(&csv).into_bytes()),
+        ("flights.parquet", parquet(&csv, Compressed::ZSTD(ZstdLevel::default()), false)),
         ("flights.jsonl.zst", zstd::encode_all(ndjson(&csv).as_bytes(), 1).unwrap()),
         ("directory/flights.ndjson.gz", gzip(ndjson(&csv).as_bytes())),
     ];
@@ -185,19 +266,29 @@ fn what_is_no_row_is_rejected_into_a_file_and_the_rest_is_kept() {
     csv.push_str("\"2001-01-01\nT1\",1,2,AAA,BBB\n");
     csv.push_str("2001-01-01T1,late,2,AAA,BBB\n");
     csv.push_str("2001-01-01T1,5,2,,BBB\n");
+    csv.push_str("2001-01-01T1,5,2,AAA,\"BBB\n\n");
     let job = Job::new();
     job.write("flights.csv", csv.as_bytes());
     let said = succeeded(&job.run("flights.csv", &[&GROUPS[..], &["--rejects", "rejects"]].concat()));
-    assert!(said.contains("took in 5 rows") && said.contains("rejected 3"), "{said}");
+    assert!(said.contains("took in 5 rows") && said.contains("rejected 4"), "{said}");
     assert!(job.content().contains_key("row/2001-01-01\nT1/AAA/BBB"));
     let rejects = fs::read_to_string(job.path("rejects")).unwrap();
     let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let places: Vec<_> = rejects.iter().map(|reject| (&reject["line"], &reject["reason"])).collect();
-    let reasons =
-        ["2 fields, and not 5", "no whole number in column \"delay\"", "nothing in column \"origin\""];
+    let reasons = [
+        "2 fields, and not 5",
+        "no whole number in column \"delay\"",
+        "nothing in column \"origin\"",
+        "a quoted field does not end",
+    ];
     assert_eq!(
         places,
-        [(&json!(6), &json!(reasons[0])), (&json!(9), &json!(reasons[1])), (&json!(10), &json!(reasons[2]))]
+        [
+            (&json!(6), &json!(reasons[0])),
+            (&json!(9), &json!(reasons[1])),
+            (&json!(10), &json!(reasons[2])),
+            (&json!(11), &json!(reasons[3]))
+        ]
     );
 
     let again = succeeded(&job.run("flights.csv", &[&GROUPS[..], &["--rejects", "rejects"]].concat()));

@@ -140,7 +140,10 @@ impl Store for Anabranch {
 
     fn counters(&self) -> Counters {
         let log = self.engine.stats().log;
-        Counters { syncs: Some(log.syncs), written: Some(log.written_bytes + log.checkpoint_bytes) }
+        Counters {
+            syncs: Some(log.syncs),
+            written: Some(log.written_bytes + log.checkpoint_bytes + log.manifest_bytes),
+        }
     }
 
     async fn close(self) -> Outcome<()> {

@@ -1,0 +1,45 @@
+//! What is retained for readers of changes is gone through when an engine is opened, and not held.
+
+use anabranch::{Durability, Engine, Flush, Timestamp};
+
+use crate::{ALLOCATOR, ALONE};
+
+const VALUE_BYTES: usize = 16 << 10;
+const COMMITS: u64 = 4_000;
+/// A third of what is retained.
+const HELD_BYTES_MAX: usize = 20 << 20;
+
+#[tokio::test]
+async fn opening_holds_a_segment_at_a_time_of_what_is_retained_for_readers_of_changes() {
+    let _alone = ALONE.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let builder: anabranch::EngineBuilder<u64, Vec<u8>> = Engine::builder();
+        builder
+            .shards(1)
+            .segment_bytes(1 << 20)
+            .segments_max(1_000)
+            .retain_log_bytes(1 << 30)
+            .durability(Durability::Relaxed(Flush::after_bytes(1 << 20)))
+            .open(directory.path())
+    };
+    let engine = open().await.unwrap();
+    for commit in 0..COMMITS {
+        engine.handle().insert(commit % 20, vec![1; VALUE_BYTES]).await.unwrap();
+    }
+    engine.checkpoint().await.unwrap();
+    engine.close().await.unwrap();
+
+    let engine = open().await.unwrap();
+    assert_eq!(engine.recovery_report().records, 0, "a checkpoint covers all of it");
+    assert!(engine.recovery_report().log.log_bytes > COMMITS * VALUE_BYTES as u64, "and all of it is read");
+    let most = ALLOCATOR.max_allocated();
+    println!("at the most {most} bytes were allocated");
+    assert!(most < HELD_BYTES_MAX, "{most} bytes were held");
+    // It is there for readers, from the beginning.
+    let mut changes = engine.handle().changes(Timestamp::ZERO);
+    let first = std::future::poll_fn(|context| {
+        futures_core::Stream::poll_next(std::pin::Pin::new(&mut changes), context)
+    });
+    assert_eq!(first.await.unwrap().unwrap().timestamp, Timestamp(1));
+}
