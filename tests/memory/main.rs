@@ -120,9 +120,10 @@ async fn memory_is_flat_under_millions_of_updates_whoever_reads() {
                 allocated.push(ALLOCATOR.allocated());
             }
         }
-        // The first tenth fills what then stays: a few versions of each key.
-        let (warm, most) = (allocated[2], *allocated[2..].iter().max().unwrap());
-        assert!(most * 10 <= warm * 13, "{reading:?}: it grows: {allocated:?}");
+        // Chains grow to sixteen versions and shrink again, all at about the same time, so peaks are compared.
+        let (first, second) = allocated[2..].split_at(9);
+        let [before, after] = [first, second].map(|half| half.iter().max().copied().unwrap_or(0));
+        assert!(after * 10 <= before * 13, "{reading:?}: it grows: {allocated:?}");
         let versions = engine.stats().versions();
         assert!(versions <= KEYS * 18 + 200, "{reading:?}: {versions} versions");
         if let Some(snapshot) = snapshot {
