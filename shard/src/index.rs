@@ -13,6 +13,9 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::pins::{Bounds, holds_a_key};
 
+/// Fewer keys than this that have left the hash map are nothing to tidy up.
+const STALE_MIN: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct OrderedIndex<K> {
     tree: RwLock<BTreeSet<K>>,
@@ -23,18 +26,26 @@ pub(crate) struct OrderedIndex<K> {
 #[derive(Debug)]
 struct Pending<K> {
     keys: Vec<K>,
-    /// Some of them may have left the hash map.
-    stale: bool,
+    /// So many of them have left the hash map; some may have come back, and are here twice.
+    stale: usize,
 }
 
 impl<K> Pending<K> {
     /// Up to `limit` keys, and whether some of them may have left the hash map.
     fn take(&mut self, limit: usize) -> (Vec<K>, bool) {
-        let stale = self.stale;
+        let stale = self.stale > 0;
         let rest = self.keys.len().saturating_sub(limit);
-        self.stale &= rest > 0;
+        if rest == 0 {
+            self.stale = 0;
+        }
         let keys = if rest > 0 { self.keys.split_off(rest) } else { std::mem::take(&mut self.keys) };
         (keys, stale)
+    }
+
+    /// So many keys have left the hash map. Returns whether that makes half of those that are here.
+    fn left(&mut self, stale: usize) -> bool {
+        self.stale += stale;
+        self.stale >= STALE_MIN && self.stale * 2 >= self.keys.len()
     }
 }
 
@@ -42,7 +53,7 @@ impl<K: Clone + Ord> OrderedIndex<K> {
     pub(crate) const fn new() -> Self {
         Self {
             tree: RwLock::new(BTreeSet::new()),
-            pending: Mutex::new(Pending { keys: Vec::new(), stale: false }),
+            pending: Mutex::new(Pending { keys: Vec::new(), stale: 0 }),
         }
     }
 
@@ -129,18 +140,29 @@ impl<K: Clone + Ord> OrderedIndex<K> {
 
     /// Removes keys, each together with what `remove` does for it in the hash map; it says whether the key is
     /// to go. No scan runs meanwhile.
-    pub(crate) fn sweep(&self, keys: impl Iterator<Item = K>, mut remove: impl FnMut(&K) -> bool) {
-        let mut tree = self.tree.write();
-        for key in keys {
-            if remove(&key) && !tree.remove(&key) {
-                self.pending.lock().stale = true;
+    pub(crate) fn sweep(
+        &self,
+        keys: impl Iterator<Item = K>,
+        exists: impl Fn(&K) -> bool,
+        mut remove: impl FnMut(&K) -> bool,
+    ) {
+        let mut stale = 0;
+        {
+            let mut tree = self.tree.write();
+            for key in keys {
+                stale += usize::from(remove(&key) && !tree.remove(&key));
             }
+        }
+        if stale > 0 && self.pending.lock().left(stale) {
+            // Keys that come and go and are never scanned must not pile up. Each removal pays for two of them.
+            drop(self.merge(usize::MAX, exists));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::collections::BTreeSet;
     use std::ops::Bound;
 
@@ -182,7 +204,11 @@ mod tests {
                             index.add(key);
                         }
                     }
-                    Step::Remove(key) => index.sweep(std::iter::once(key), |key| map.remove(key)),
+                    Step::Remove(key) => {
+                        let map = RefCell::new(&mut map);
+                        let exists = |key: &u8| map.borrow().contains(key);
+                        index.sweep(std::iter::once(key), exists, |key| map.borrow_mut().remove(key));
+                    }
                     Step::Settle(limit) => {
                         index.settle(limit, |key| map.contains(key));
                     }
@@ -194,5 +220,18 @@ mod tests {
             }
             prop_assert!(index.pending.lock().keys.is_empty(), "the last scan merged all");
         }
+    }
+
+    #[test]
+    fn keys_that_come_and_go_and_are_never_scanned_do_not_pile_up() {
+        let index = OrderedIndex::new();
+        for _ in 0..100 {
+            for key in 0u8..100 {
+                index.add(key);
+            }
+            index.sweep(0u8..100, |_| false, |_| true);
+        }
+        assert!(index.pending.lock().keys.len() <= 2 * STALE_MIN);
+        assert!(index.page(&ALL, false, 1, |_| false).is_empty());
     }
 }

@@ -155,7 +155,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         match value {
             None => {
                 if self.entries.remove(&key).is_some() {
-                    self.index.sweep(std::iter::once(key), |_| true);
+                    self.index.sweep(std::iter::once(key), |key| self.entries.contains_key(key), |_| true);
                     self.versions.fetch_sub(1, Ordering::Relaxed);
                     self.count_live(true, false);
                 }
@@ -239,7 +239,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
         let mut keys = 0;
         if !dead.is_empty() {
-            self.index.sweep(dead.into_iter(), |key| {
+            let exists = |key: &K| self.entries.contains_key(key);
+            self.index.sweep(dead.into_iter(), exists, |key| {
                 let removed = self.entries.remove_if(key, |_, chain| chain.is_dead(horizon));
                 keys += u64::from(removed.is_some());
                 removed.is_some()
