@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_shard::{HASH_NAME, HashPartition, Key, Partition, Value};
+use anabranch_shard::{Eviction, HASH_NAME, HashPartition, Key, Measure, Partition, Value};
 use anabranch_wal::{
     Disk, Env, LOGS_MAX, RealDisk, Retention, RingLimits, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SystemEnv,
     WalError, WalOptions,
 };
 
-use crate::{Durability, Engine, Error};
+use crate::memory::{Limit, check_ttl};
+use crate::{Durability, Engine, Error, GetSize};
 
 /// Which anomalies a transaction may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,10 @@ impl Default for Vacuum {
     }
 }
 
+/// A shard's share of a limit of memory has at least so many bytes, so that no entry of a usual size is evicted as
+/// soon as it is written.
+const SHARE_BYTES_MIN: u64 = 64 << 10;
+
 /// Settings of an engine. Made by [`Engine::builder`]; each has a default that suits most.
 #[must_use = "a builder does nothing before `open` or `in_memory`"]
 pub struct EngineBuilder<K, V, P = HashPartition> {
@@ -61,6 +66,7 @@ pub struct EngineBuilder<K, V, P = HashPartition> {
     pub(crate) metrics_name: String,
     #[cfg(feature = "metrics")]
     pub(crate) metrics_interval: Option<Duration>,
+    pub(crate) memory: Option<Limit<K, V>>,
     pub(crate) partition: P,
     pub(crate) disk: Option<Arc<dyn Disk>>,
     pub(crate) env: Arc<dyn Env>,
@@ -85,6 +91,7 @@ impl<K, V> EngineBuilder<K, V> {
             metrics_name: "default".to_owned(),
             #[cfg(feature = "metrics")]
             metrics_interval: None,
+            memory: None,
             partition: HashPartition,
             disk: None,
             env: Arc::new(SystemEnv),
@@ -218,6 +225,7 @@ impl<K, V, P> EngineBuilder<K, V, P> {
             metrics_name: self.metrics_name,
             #[cfg(feature = "metrics")]
             metrics_interval: self.metrics_interval,
+            memory: self.memory,
             disk: self.disk,
             env: self.env,
             types: PhantomData,
@@ -243,6 +251,20 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         } else {
             Err(Error::config(format!("an engine has 1 to {LOGS_MAX} shards, not {shards}")))
         }
+    }
+
+    /// The shares of a limit of memory are large enough, and so is its time to live.
+    fn check_memory(&self, shards: usize) -> Result<(), Error> {
+        let Some(limit) = &self.memory else { return Ok(()) };
+        let least = SHARE_BYTES_MIN * shards as u64;
+        if limit.bytes < least {
+            return Err(Error::config(format!(
+                "a limit of memory of {} bytes is too small for {shards} shards, which need {least}; raise it, or \
+                 take fewer shards",
+                limit.bytes
+            )));
+        }
+        limit.eviction.default_ttl().map_or(Ok(()), check_ttl)
     }
 
     fn check_intervals(&self) -> Result<(), Error> {
@@ -279,6 +301,49 @@ impl<K, V, P> EngineBuilder<K, V, P> {
     }
 }
 
+impl<K: GetSize, V: GetSize, P> EngineBuilder<K, V, P> {
+    /// The most memory that keys, values and what keeps them may take, and what happens when that is reached. By
+    /// default there is no limit. At the least 64 KiB for each shard.
+    ///
+    /// Each shard has an even share. Keys and values must say what they hold on the heap, which is what
+    /// [`GetSize`] is for; `#[derive(GetSize)]` does it for your own types. `docs/memory.md` in the repository says
+    /// what is counted, how exactly, and which policy suits what.
+    ///
+    /// An eviction is a removal like any other: it has its place in the commit order, survives reopening, and is
+    /// seen by validation and by [`crate::Handle::changes`]. Snapshots that began before still see the entry; what
+    /// they hold on to comes on top of the limit.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), anabranch::Error> {
+    /// use anabranch::{Engine, Eviction};
+    ///
+    /// let engine: Engine<String, Vec<u8>> =
+    ///     Engine::builder().memory_limit(64 << 20, Eviction::Lru).in_memory().await?;
+    /// assert_eq!(engine.memory_info().limit_bytes, Some(64 << 20));
+    /// # engine.close().await
+    /// # }
+    /// ```
+    ///
+    /// There is no policy without a limit, and no time to live without a duration:
+    ///
+    /// ```compile_fail
+    /// use anabranch::{Engine, Eviction};
+    ///
+    /// let builder = Engine::<String, String>::builder().memory_limit(Eviction::Lru);
+    /// ```
+    ///
+    /// ```compile_fail
+    /// use anabranch::{Engine, Eviction};
+    ///
+    /// let builder = Engine::<String, String>::builder().memory_limit(64 << 20, Eviction::Ttl);
+    /// ```
+    pub fn memory_limit(self, bytes: u64, eviction: Eviction) -> Self {
+        let measure = Measure { key: K::get_heap_size, value: V::get_heap_size };
+        Self { memory: Some(Limit { bytes, eviction, measure }), ..self }
+    }
+}
+
 impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     /// Opens the engine in a directory: makes a new one if the directory is missing or empty, else recovers
     /// what is there. Waits for an engine in this process that was dropped and is about to give the directory
@@ -302,8 +367,10 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     async fn open_directory(self, directory: &Path, create: bool) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
         self.check_intervals()?;
+        let shards = self.shard_count()?;
+        self.check_memory(shards)?;
         let options = WalOptions {
-            shards: self.shard_count()?,
+            shards,
             policy: self.durability.unwrap_or(Durability::Full).policy()?,
             limits: self.ring_limits()?,
             checkpoint_logged_min: self.checkpoint_logged_min,
@@ -327,6 +394,7 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
         let runtime = runtime()?;
         self.check_intervals()?;
         let shards = self.shard_count()?;
+        self.check_memory(shards)?;
         if self.durability.is_some() {
             return Err(Error::config("an engine in memory can't be durable; use `open` with a directory"));
         }

@@ -36,6 +36,8 @@ pub struct Change<K, V> {
     pub key: K,
     /// Its value from here on, or `None` if it was removed.
     pub value: Option<V>,
+    /// When the entry expires, in milliseconds since the Unix epoch. It is removed by a commit of its own then.
+    pub expires_unix_millis: Option<u64>,
 }
 
 impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
@@ -186,7 +188,7 @@ fn decode<K: Key, V: Value>(commit: &LoggedCommit) -> Result<ChangeSet<K, V>, Er
     for write in parts.iter().flat_map(Record::writes) {
         let write = write.map_err(|malformed| unrecognized(*timestamp, &malformed))?;
         if !write.is_plain() {
-            return Err(unrecognized(*timestamp, &Malformed::Shape("a keyspace, an expiry or metadata")));
+            return Err(unrecognized(*timestamp, &Malformed::Shape("a keyspace or metadata")));
         }
         let offset = write.as_offset().map_err(|malformed| unrecognized(*timestamp, &malformed))?;
         if let Some(SourceOffset { source, offset }) = offset {
@@ -195,7 +197,7 @@ fn decode<K: Key, V: Value>(commit: &LoggedCommit) -> Result<ChangeSet<K, V>, Er
         }
         let key = decode_key(&write.key)?;
         let value = write.value.as_ref().map(|value| decode_value(&write.key, value)).transpose()?;
-        set.changes.push(Change { key, value });
+        set.changes.push(Change { key, value, expires_unix_millis: write.expires_unix_millis });
     }
     Ok(set)
 }

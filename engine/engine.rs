@@ -44,6 +44,10 @@ impl<K: Key, V: Value, P> Engine<K, V, P> {
         Self { inner, wal, disk, requests, report }
     }
 
+    pub(crate) const fn inner(&self) -> &Arc<Inner<K, V, P>> {
+        &self.inner
+    }
+
     /// What opening found and did.
     #[must_use]
     pub const fn recovery_report(&self) -> &RecoveryReport {

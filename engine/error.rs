@@ -44,6 +44,10 @@ pub enum Error {
         #[source]
         cause: WalError,
     },
+    /// The limit of memory is reached, and its policy is not to evict ([`crate::Eviction::Manual`]). Nothing was
+    /// changed. Remove or evict something, or open the engine with a higher limit.
+    #[error("the limit of memory is reached, and nothing was changed; remove something, or raise the limit")]
+    MemoryLimit,
     /// Another engine has the directory, in this process or in another. Close it first.
     #[error("{} is in use by another engine; close it first, or open another directory", path.display())]
     Locked {
@@ -145,6 +149,7 @@ impl Error {
             Reject::TooOld => Ok(Self::SnapshotTooOld { age: Duration::ZERO, timestamp: Timestamp::ZERO }),
             Reject::Panicked(message) => Ok(Self::Panicked { message }),
             Reject::Encode(reason) => Ok(Self::Encode { reason }),
+            Reject::MemoryLimit => Ok(Self::MemoryLimit),
             Reject::NoSpace(cause) if cause.is_disk_full() => Ok(Self::DiskFull { cause }),
             Reject::NoSpace(cause) => Ok(Self::Io(cause)),
         }

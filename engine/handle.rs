@@ -4,10 +4,11 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::ops::{AsyncFnMut, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_shard::{
-    Changed, CommitsRefused, Gone, HashPartition, Inline, Key, Level, Part, Partition, Updated, Validation,
-    Value,
+    Changed, CommitsRefused, Expiry, Gone, HashPartition, Inline, Key, Level, Part, Partition, Updated,
+    Validation, Value,
 };
 use anabranch_wal::EncodedWrites;
 
@@ -29,6 +30,12 @@ pub struct Handle<K: Key, V: Value, P = HashPartition> {
 impl<K: Key, V: Value, P> Clone for Handle<K, V, P> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), level: self.level }
+    }
+}
+
+impl<K: Key, V: Value, P> Handle<K, V, P> {
+    pub(crate) const fn inner(&self) -> &Arc<Inner<K, V, P>> {
+        &self.inner
     }
 }
 
@@ -67,7 +74,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     {
         self.inner.closed.check()?;
         let shard = &self.inner.shards[self.inner.router.shard(key)];
-        Ok(shard.map().get(key, || self.inner.sequencer.get(Level::Durable)))
+        Ok(shard.map().get(key, || self.inner.sequencer.get(Level::Durable), None))
     }
 
     /// The values of several keys, in their order, all at one timestamp.
@@ -153,21 +160,40 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// not take it back.
     ///
     /// # Errors
-    /// [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`], [`Error::Nested`]: nothing was changed.
+    /// [`Error::Encode`], [`Error::DiskFull`], [`Error::MemoryLimit`], [`Error::ReadOnly`], [`Error::Nested`]: nothing
+    /// was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
+        let expires = self.inner.default_expiry();
+        self.insert_expiring(key, value, expires).await
+    }
+
+    /// Sets a key to a value that expires: so long from now it is as good as removed. As [`Handle::insert`], which
+    /// ends an earlier time; [`Handle::update`] keeps it.
+    ///
+    /// An expired entry is not returned by any read that begins later, also after reopening. Soon after, it is
+    /// removed by a commit of the shard's own.
+    ///
+    /// # Errors
+    /// As for [`Handle::insert`]; [`Error::Config`] for a time of zero, or of more than a thousand years.
+    pub async fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Result<(), Error> {
+        let expires = self.inner.expiry_after(ttl)?;
+        self.insert_expiring(key, value, expires).await
+    }
+
+    async fn insert_expiring(&self, key: K, value: V, expires: Expiry) -> Result<(), Error> {
         self.inner.check_writable()?;
         let mut encoded = EncodedWrites::new();
         if self.inner.durable {
-            encode(&mut encoded, &key, Some(&value))?;
+            encode(&mut encoded, &key, Some(&value), expires)?;
         }
         let shard = &self.inner.shards[self.inner.router.shard(&key)];
-        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), &encoded) {
+        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), expires, &encoded) {
             Inline::Done(timestamp) => Ok(Ok(timestamp)),
             Inline::Poisoned => Err(Gone),
             Inline::InTheWay((key, value)) => {
-                let (writes, values) = (vec![key], vec![value]);
-                let part = Part { writes, values, encoded, ..Part::new(Validation::Blind) };
+                let (writes, values, expires) = (vec![key], vec![value], vec![expires]);
+                let part = Part { writes, values, expires, encoded, ..Part::new(Validation::Blind) };
                 shard.commit(part, None).await
             }
         };
@@ -187,12 +213,25 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         Ok(self.change(key.to_owned(), |_| Changed::Remove).await?.old)
     }
 
+    /// Removes a key as an eviction does, and says whether it was there. The same as [`Handle::remove`], without
+    /// the value: logged, with its place in the commit order.
+    ///
+    /// # Errors
+    /// As for [`Handle::insert`], without [`Error::MemoryLimit`].
+    pub async fn evict<Q>(&self, key: &Q) -> Result<bool, Error>
+    where
+        K: Borrow<Q>,
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        Ok(self.remove(key).await?.is_some())
+    }
+
     /// Changes a key on its shard, next to its value, waits for the acknowledgement, and returns the new
     /// value. `change` gets the current value, `None` if there is none, and returns the next; `None` removes.
     /// Never a conflict: this is how to count, append or merge without reruns.
     ///
     /// `change` runs on the shard's task and holds up its other commits, so it should be short. It may run
-    /// again if the log has no room for its result at once. It must not call back into the engine's commits;
+    /// again if the log has no room for its result at once. An entry that expires keeps its time. It must not call back into the engine's commits;
     /// that is [`Error::Nested`].
     ///
     /// # Errors
@@ -327,10 +366,6 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// it was.
     pub fn ingest(&self, options: IngestOptions) -> Ingest<K, V, P> {
         Ingest::new(self.clone(), options)
-    }
-
-    pub(crate) const fn inner(&self) -> &Arc<Inner<K, V, P>> {
-        &self.inner
     }
 
     /// What commits wait for.

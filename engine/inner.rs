@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value, commit_inline,
+    Clock, Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value,
+    commit_inline,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 
 use crate::events;
+use crate::memory::Limit;
 use crate::parts::Parts;
 use crate::retry::RetryGates;
 use crate::{Error, Isolation};
@@ -23,6 +25,10 @@ pub(crate) struct Inner<K: Key, V: Value, P> {
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) readers: Arc<Readers>,
     pub(crate) env: Arc<dyn Env>,
+    /// What entries expire by.
+    pub(crate) clock: Arc<Clock>,
+    /// The limit of memory.
+    pub(crate) memory: Option<Limit<K, V>>,
     pub(crate) isolation: Isolation,
     /// Whether there is a log, so that writes must be encoded.
     pub(crate) durable: bool,

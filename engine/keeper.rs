@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_shard::{Key, Level, ShardMap, Value, encode};
+use anabranch_shard::{Key, Level, PageEntry, ShardMap, Value, encode};
 use anabranch_wal::{CheckpointWriter, Fault, FinishedCheckpoint, SourceOffset, Timestamp, Wal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -164,7 +164,10 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
 
     async fn sweep_idle(&mut self) {
         for shard in &*self.inner.shards {
-            if shard.queues().1 > 0 {
+            if self.inner.memory.is_some() {
+                shard.tick();
+            }
+            if shard.queues().1 > 0 || shard.is_to_be_governed() {
                 let _ = shard.sweep().await;
             }
         }
@@ -339,10 +342,16 @@ pub(crate) async fn write_entries<K: Key, V: Value>(
     }
     let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
     while let Some(bounds) = unread.take() {
-        let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, timestamp);
-        for (key, written, value) in &page.entries {
+        // What has expired is in it, with its expiry: its removal is logged later.
+        let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, (timestamp, 0));
+        for PageEntry { key, timestamp, expires, value } in &page.entries {
             writer
-                .push(*written, |bytes| encode(bytes, key), |bytes| encode(bytes, &**value))
+                .push(
+                    *timestamp,
+                    expires.unix_millis(),
+                    |bytes| encode(bytes, key),
+                    |bytes| encode(bytes, &**value),
+                )
                 .map_err(|reason| Error::Encode { reason })?;
             if writer.block_is_full() {
                 writer.write_block().await?;

@@ -203,6 +203,8 @@ mod handle;
 mod ingest;
 mod inner;
 mod keeper;
+mod memory;
+mod metadata;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod open;
@@ -216,7 +218,9 @@ mod snapshot;
 mod transaction;
 mod write_set;
 
-pub use anabranch_shard::{CommitKinds, DecodeError, HashPartition, Key, Partition, Queues, Value};
+pub use anabranch_shard::{
+    CommitKinds, DecodeError, Eviction, HashPartition, Key, Metadata, Partition, Queues, Value,
+};
 pub use anabranch_wal::{
     Disk, DiskFile, Distribution, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv,
     Timestamp, WalError, WalStats,
@@ -226,8 +230,11 @@ pub use changes::{Change, ChangeSet, Changes};
 pub use durability::{Durability, Flush};
 pub use engine::Engine;
 pub use error::Error;
+pub use get_size2::{self, GetSize};
 pub use handle::Handle;
 pub use ingest::{Ingest, IngestError, IngestOptions, IngestReport};
+pub use memory::MemoryInfo;
+pub use metadata::{MetadataScan, MetadataStream};
 pub use report::{BackupReport, OldestReader, RecoveryReport, ShardStats, Stalls, Stats, VacuumReport};
 pub use scan::{Prefix, Scan, ScanStream};
 pub use snapshot::Snapshot;

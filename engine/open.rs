@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anabranch_coordinator::Coordinator;
 use anabranch_shard::{
-    Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, ShardOptions, Value, decode_key,
-    decode_value,
+    Clock, Expiry, Key, Partition, Readers, Router, Sequencer, Shard, ShardMap, ShardOptions, Share, Value,
+    decode_key, decode_value,
 };
 use anabranch_wal::{
     CheckpointReader, Disk, Health, Opened, RecoveredLog, SyncControl, Timestamp, Wal, WalError, WalOptions,
@@ -54,7 +54,8 @@ async fn open_log<K: Key, V: Value, P: Partition<K>>(
 ) -> Result<Engine<K, V, P>, Error> {
     let Opened { mut wal, logs, summary } = opened;
     let router = Router::new(wal.hash_seed(), builder.partition.clone(), shards);
-    let maps: Vec<_> = (0..shards).map(|_| Arc::new(ShardMap::new(wal.hash_seed()))).collect();
+    let clock = Arc::new(Clock::new(Arc::clone(&builder.env)));
+    let maps = maps_of(&builder, shards, wal.hash_seed(), &clock);
     let recovered_to = summary.recovered_to;
     let mut report = RecoveryReport { created: logs.is_empty(), log: summary, ..RecoveryReport::default() };
 
@@ -77,8 +78,10 @@ async fn open_log<K: Key, V: Value, P: Partition<K>>(
     wal.control().set_slow(builder.slow);
     let wal = Arc::new(wal);
     report.elapsed = builder.env.now().saturating_sub(started);
-    let parts = Parts { router, maps, sequencer, readers, runtime };
-    Ok(assemble(builder, parts, Some((wal, tasks)), report))
+    let parts = Parts { router, maps, sequencer, readers, clock, runtime };
+    let engine = assemble(builder, parts, Some((wal, tasks)), report);
+    engine.govern().await;
+    Ok(engine)
 }
 
 pub(crate) fn in_memory<K: Key, V: Value, P: Partition<K>>(
@@ -87,10 +90,12 @@ pub(crate) fn in_memory<K: Key, V: Value, P: Partition<K>>(
     shards: usize,
 ) -> Engine<K, V, P> {
     let seed = builder.env.random();
+    let clock = Arc::new(Clock::new(Arc::clone(&builder.env)));
     let sequencer = Sequencer::new(Timestamp::ZERO, None::<Arc<SyncControl>>, &Arc::default());
     let parts = Parts {
         router: Router::new(seed, builder.partition.clone(), shards),
-        maps: (0..shards).map(|_| Arc::new(ShardMap::new(seed))).collect(),
+        maps: maps_of(&builder, shards, seed, &clock),
+        clock,
         readers: Readers::new(Arc::clone(&sequencer), Arc::clone(&builder.env), builder.snapshot_age_max),
         sequencer,
         runtime,
@@ -104,7 +109,18 @@ struct Parts<K, V, P> {
     maps: Vec<Arc<ShardMap<K, V>>>,
     sequencer: Arc<Sequencer>,
     readers: Arc<Readers>,
+    clock: Arc<Clock>,
     runtime: tokio::runtime::Handle,
+}
+
+fn maps_of<K: Key, V: Value, P>(
+    builder: &EngineBuilder<K, V, P>,
+    shards: usize,
+    seed: u64,
+    clock: &Arc<Clock>,
+) -> Vec<Arc<ShardMap<K, V>>> {
+    let is_limited = builder.memory.is_some();
+    (0..shards).map(|_| Arc::new(ShardMap::with_clock(seed, Arc::clone(clock), is_limited))).collect()
 }
 
 fn assemble<K: Key, V: Value, P: Partition<K>>(
@@ -113,12 +129,19 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
     log: Option<(Arc<Wal>, JoinSet<()>)>,
     report: RecoveryReport,
 ) -> Engine<K, V, P> {
-    let Parts { router, maps, sequencer, readers, runtime } = parts;
+    let Parts { router, maps, sequencer, readers, clock, runtime } = parts;
     let options = ShardOptions { sweeps: builder.vacuum != Vacuum::Manual, lends_turn: builder.lend_turns };
     let logs = log.as_ref().map(|(wal, _)| wal.logs());
+    let count = maps.len() as u64;
     let start = |(index, map): (usize, Arc<ShardMap<K, V>>)| {
         let log = logs.as_ref().map(|logs| Arc::clone(&logs[index]));
-        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, options)
+        let share = builder.memory.as_ref().map(|limit| Share {
+            bytes: limit.bytes / count,
+            measure: limit.measure,
+            eviction: limit.eviction,
+            seed: builder.env.random(),
+        });
+        Shard::start(map, Arc::clone(&readers), Arc::clone(&sequencer), log, options, share)
     };
     let shards: Arc<[Shard<K, V>]> = maps.into_iter().enumerate().map(start).collect();
     let closed = Closed::default();
@@ -136,6 +159,8 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         shards,
         sequencer,
         readers,
+        clock,
+        memory: builder.memory,
         env: builder.env,
         isolation: builder.isolation,
         durable: log.is_some(),
@@ -232,7 +257,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
     fn put(&self, file: &Path, timestamp: Timestamp, write: &Write) -> Result<(), Error> {
         if !write.is_plain() {
             return Err(Error::Unrecognized(WalError::Unsupported(format!(
-                "commit {timestamp} uses a keyspace, an expiry or metadata"
+                "commit {timestamp} uses a keyspace or metadata, or an expiry in an unknown way"
             ))));
         }
         if let Some(offset) = write.as_offset().map_err(|malformed| malformed.in_commit(file, timestamp))? {
@@ -241,6 +266,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
             map.offsets().set(timestamp, offset, timestamp);
             return Ok(());
         }
+        let expires = Expiry::new(write.expires_unix_millis);
         let key: K = decode_key(&write.key)?;
         let value = match &write.value {
             Some(value) => Some(Arc::new(decode_value(&write.key, value)?)),
@@ -250,7 +276,7 @@ impl<K: Key, V: Value, P: Partition<K>> Loader<K, V, P> {
         if shard != self.index {
             self.loaded.moved.store(true, Ordering::Relaxed);
         }
-        self.maps[shard].load(key, timestamp, value);
+        self.maps[shard].load(key, timestamp, value, expires);
         Ok(())
     }
 }

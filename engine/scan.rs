@@ -29,6 +29,8 @@ pub struct Scan<K, V> {
     /// The transaction's own writes within the bounds, which hide what the shards have.
     own: VecDeque<(K, Option<Arc<V>>)>,
     timestamp: Timestamp,
+    /// What had expired by then is not there.
+    moment: u64,
     /// Registered for as long as the scan lives, so that its versions stay.
     reader: Arc<Reader>,
     closed: Closed,
@@ -58,7 +60,7 @@ impl<K: Key, V: Value> Scan<K, V> {
         shards: &[Shard<K, V>],
         bounds: &Bounds<K>,
         own: VecDeque<(K, Option<Arc<V>>)>,
-        reader: Arc<Reader>,
+        (reader, moment): (Arc<Reader>, u64),
         closed: Closed,
     ) -> Self {
         let cursor = |shard: &Shard<K, V>| Cursor {
@@ -72,6 +74,7 @@ impl<K: Key, V: Value> Scan<K, V> {
             cursors: shards.iter().map(cursor).collect(),
             own,
             timestamp: reader.timestamp(),
+            moment,
             reader,
             closed,
             failed: false,
@@ -141,7 +144,7 @@ impl<K: Key, V: Value> Scan<K, V> {
     /// The cursor with the first key, or with the last.
     fn nearest_cursor(&mut self, end: End) -> Option<usize> {
         for cursor in &mut self.cursors {
-            cursor.fill(end, self.timestamp);
+            cursor.fill(end, (self.timestamp, self.moment));
         }
         let keys =
             self.cursors.iter().enumerate().filter_map(|(index, cursor)| Some((cursor.peek(end)?, index)));
@@ -155,7 +158,7 @@ impl<K: Key, V: Value> Scan<K, V> {
 
 impl<K: Key, V: Value> Cursor<K, V> {
     /// Fetches pages until there is something at this end, or nothing left.
-    fn fill(&mut self, end: End, timestamp: Timestamp) {
+    fn fill(&mut self, end: End, at: (Timestamp, u64)) {
         loop {
             let buffer = match end {
                 End::Front => &mut self.front,
@@ -165,9 +168,9 @@ impl<K: Key, V: Value> Cursor<K, V> {
                 return;
             }
             let Some(bounds) = self.unfetched.take() else { return };
-            let page = self.map.page(&bounds, end == End::Back, self.page, timestamp);
+            let page = self.map.page(&bounds, end == End::Back, self.page, at);
             self.page = (self.page * 2).min(PAGE_KEYS_MAX);
-            buffer.extend(page.entries.into_iter().map(|(key, _, value)| (key, value)));
+            buffer.extend(page.entries.into_iter().map(|entry| (entry.key, entry.value)));
             self.unfetched = page.resume_after.map(|last| match end {
                 End::Front => (Bound::Excluded(last), bounds.1),
                 End::Back => (bounds.0, Bound::Excluded(last)),

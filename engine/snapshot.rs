@@ -16,22 +16,27 @@ use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 /// conflicts, and shows only what is durable.
 ///
 /// It holds on to the versions it may be asked for: drop it when it is no longer needed. With
-/// [`crate::EngineBuilder::max_snapshot_age`] it ends by itself.
+/// [`crate::EngineBuilder::max_snapshot_age`] it ends by itself. Entries that had expired when it began are not there;
+/// those that expire while it is open stay, as a snapshot does not change.
 pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
     reader: Arc<Reader>,
+    /// When it began: what had expired by then is not there, and what expires later stays.
+    moment: u64,
 }
 
 impl<K: Key, V: Value, P> Clone for Snapshot<K, V, P> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), reader: Arc::clone(&self.reader) }
+        Self { inner: Arc::clone(&self.inner), reader: Arc::clone(&self.reader), moment: self.moment }
     }
 }
 
 impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     pub(crate) fn new(inner: Arc<Inner<K, V, P>>) -> Self {
         let reader = Arc::new(inner.readers.register(Level::Durable));
-        Self { inner, reader }
+        // After the timestamp: whatever gets an expiry before anybody had one is younger.
+        let moment = inner.clock.moment();
+        Self { inner, reader, moment }
     }
 
     /// The commit that the snapshot shows: that one and all before it.
@@ -52,7 +57,8 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     {
         self.inner.closed.check()?;
         let timestamp = self.reader.timestamp();
-        let value = self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp);
+        let value =
+            self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp, Some(self.moment));
         check_age(&self.reader)?;
         Ok(value)
     }
@@ -105,7 +111,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
         let mut count = 0;
         for shard in &*self.inner.shards {
             if count < limit {
-                count += shard.map().count(timestamp, limit - count);
+                count += shard.map().count((timestamp, self.moment), limit - count);
             }
         }
         check_age(&self.reader)?;
@@ -143,6 +149,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     fn scan(&self, bounds: &Bounds<K>) -> Scan<K, V> {
         let inner = &self.inner;
         let own = std::collections::VecDeque::new();
-        Scan::new(&inner.shards, bounds, own, Arc::clone(&self.reader), inner.closed.clone())
+        let reader = (Arc::clone(&self.reader), self.moment);
+        Scan::new(&inner.shards, bounds, own, reader, inner.closed.clone())
     }
 }

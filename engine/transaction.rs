@@ -4,9 +4,10 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_shard::{
-    Bounds, HashPartition, Key, Level, Partition, Reached, Reader, Validation, Value, encode_write,
+    Bounds, Expiry, HashPartition, Key, Level, Partition, Reached, Reader, Validation, Value, encode_write,
 };
 use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 
@@ -28,6 +29,8 @@ pub struct Transaction<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
     level: Level,
     reader: Arc<Reader>,
+    /// When it began: what had expired by then is not there.
+    moment: u64,
     reads: ReadSet<K>,
     writes: WriteSet<K, V>,
     offsets: Vec<SourceOffset>,
@@ -78,8 +81,10 @@ impl Ticket {
 impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     pub(crate) fn begin(inner: Arc<Inner<K, V, P>>, level: Level) -> Self {
         let reader = Arc::new(inner.readers.register(inner.transaction_level()));
+        // After the timestamp, as for a snapshot.
+        let moment = inner.clock.moment();
         let (reads, writes) = (ReadSet::new(), WriteSet::new());
-        Self { inner, level, reader, reads, writes, offsets: Vec::new() }
+        Self { inner, level, reader, moment, reads, writes, offsets: Vec::new() }
     }
 
     /// The commit that the transaction reads at: it sees that one and all before it.
@@ -99,12 +104,12 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         Q: Hash + Ord + ToOwned<Owned = K> + ?Sized,
     {
         self.inner.check_reader(&self.reader)?;
-        if let Some(own) = self.writes.get(key) {
+        if let Some((own, _)) = self.writes.get(key) {
             return Ok(own.clone());
         }
         let shard = &self.inner.shards[self.inner.router.shard(key)];
         let timestamp = self.reader.timestamp();
-        let value = shard.map().get(key, || timestamp);
+        let value = shard.map().get(key, || timestamp, Some(self.moment));
         check_age(&self.reader)?;
         if self.inner.isolation == Isolation::Serializable {
             self.reads.key(key);
@@ -128,7 +133,19 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// Sets a key. Nobody else sees it before the commit. Reads nothing, so it conflicts with nothing in a
     /// serializable transaction.
     pub fn insert(&mut self, key: K, value: V) {
-        self.writes.set(key, Some(Arc::new(value)));
+        let expires = self.inner.default_expiry();
+        self.writes.set(key, Some(Arc::new(value)), expires);
+    }
+
+    /// Sets a key to a value that expires so long from now, not from the commit. As [`Transaction::insert`], which ends
+    /// an earlier time; [`Transaction::update`] keeps it. See [`crate::Handle::insert_with_ttl`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a time of zero, or of more than a thousand years; nothing is set then.
+    pub fn insert_with_ttl(&mut self, key: K, value: V, ttl: Duration) -> Result<(), Error> {
+        let expires = self.inner.expiry_after(ttl)?;
+        self.writes.set(key, Some(Arc::new(value)), expires);
+        Ok(())
     }
 
     /// Removes a key. As [`Transaction::insert`]; removing what is not there is no error.
@@ -137,11 +154,12 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         K: Borrow<Q>,
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        self.writes.set(key.to_owned(), None);
+        self.writes.set(key.to_owned(), None, Expiry::NEVER);
     }
 
     pub(crate) fn set(&mut self, key: K, value: Option<Arc<V>>) {
-        self.writes.set(key, value);
+        let expires = if value.is_some() { self.inner.default_expiry() } else { Expiry::NEVER };
+        self.writes.set(key, value, expires);
     }
 
     /// How far sources are in with this transaction.
@@ -149,7 +167,21 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         self.offsets = offsets;
     }
 
-    /// Reads a key, sets it to what the closure makes of it (`None` removes), and returns that.
+    /// When a key expires that was read, or what is written newly if it was not there.
+    fn expiry_of(&self, key: &K) -> Expiry {
+        if let Some((own, expires)) = self.writes.get(key) {
+            return if own.is_some() { *expires } else { self.inner.default_expiry() };
+        }
+        if !self.inner.clock.is_in_use() {
+            return self.inner.default_expiry();
+        }
+        let map = self.inner.shards[self.inner.router.shard(key)].map();
+        let found = map.get_expiring(key, (self.reader.timestamp(), self.moment));
+        found.map_or_else(|| self.inner.default_expiry(), |(_, expires)| expires)
+    }
+
+    /// Reads a key, sets it to what the closure makes of it (`None` removes), and returns that. What expires keeps its
+    /// time.
     ///
     /// # Errors
     /// [`Error::Closed`].
@@ -161,7 +193,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         let old = self.get(&key)?;
         let new = change(old.as_deref()).map(Arc::new);
         if old.is_some() || new.is_some() {
-            self.writes.set(key, new.clone());
+            let expires = if new.is_some() { self.expiry_of(&key) } else { Expiry::NEVER };
+            self.writes.set(key, new.clone(), expires);
         }
         Ok(new)
     }
@@ -199,7 +232,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     fn scan(&mut self, bounds: Bounds<K>) -> Scan<K, V> {
         let own = self.writes.range(&bounds).collect();
         let inner = &self.inner;
-        let scan = Scan::new(&inner.shards, &bounds, own, Arc::clone(&self.reader), inner.closed.clone());
+        let reader = (Arc::clone(&self.reader), self.moment);
+        let scan = Scan::new(&inner.shards, &bounds, own, reader, inner.closed.clone());
         if self.inner.isolation == Isolation::Serializable {
             self.reads.range(bounds);
         }
@@ -236,7 +270,8 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// not take it back.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::SnapshotTooOld`], [`Error::Encode`], [`Error::DiskFull`], [`Error::ReadOnly`],
+    /// [`Error::Conflict`], [`Error::SnapshotTooOld`], [`Error::Encode`], [`Error::DiskFull`],
+    /// [`Error::MemoryLimit`], [`Error::ReadOnly`],
     /// [`Error::Nested`]: nothing was changed. [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn commit(self) -> Result<Commit, Error> {
         self.submit().await?.durable().await
@@ -260,13 +295,13 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
 
     /// One try, on the way that its reruns have prepared. Returns the timestamp whose durability confirms it.
     pub(crate) async fn try_commit(self, retry: Option<&mut Retry<K>>) -> Result<Timestamp, Failed> {
-        let Self { inner, reader, reads, writes, offsets, .. } = self;
+        let Self { inner, reader, moment, reads, writes, offsets, .. } = self;
         inner.check_reader(&reader).map_err(Failed::Error)?;
         let read_at = reader.timestamp();
         if writes.is_empty() && offsets.is_empty() {
             return Ok(read_at);
         }
-        let mut parts = split(&inner, read_at, reads, writes).map_err(Failed::Error)?;
+        let mut parts = split(&inner, (read_at, moment), reads, writes).map_err(Failed::Error)?;
         if !offsets.is_empty() {
             add_offsets(&inner, &mut parts, offsets);
         }
@@ -290,7 +325,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
 /// caller's task.
 fn split<K: Key, V: Value, P: Partition<K>>(
     inner: &Inner<K, V, P>,
-    read_at: Timestamp,
+    (read_at, moment): (Timestamp, u64),
     reads: ReadSet<K>,
     writes: WriteSet<K, V>,
 ) -> Result<Parts<K, V>, Error> {
@@ -299,14 +334,15 @@ fn split<K: Key, V: Value, P: Partition<K>>(
         Isolation::Snapshot => Validation::Writes(read_at),
     };
     let mut parts = Parts::new();
-    for (key, value) in writes.into_writes() {
+    for (key, (value, expires)) in writes.into_writes() {
         let shard = inner.router.shard(&key);
         let part = part_of(&mut parts, shard, validation);
         if inner.durable {
-            encode(&mut part.encoded, &key, value.as_deref())?;
+            encode(&mut part.encoded, &key, value.as_deref(), expires)?;
         }
         part.writes.push(key);
         part.values.push(value);
+        part.expires.push(expires);
     }
     let (keys, ranges) = reads.into_parts();
     for key in keys {
@@ -318,6 +354,9 @@ fn split<K: Key, V: Value, P: Partition<K>>(
             let part = part_of(&mut parts, shard, validation);
             part.ranges.clone_from(&ranges);
         }
+    }
+    for (_, part) in &mut parts {
+        part.moment = moment;
     }
     Ok(parts)
 }
@@ -342,8 +381,9 @@ pub(crate) fn encode<K: Key, V: Value>(
     encoded: &mut EncodedWrites,
     key: &K,
     value: Option<&V>,
+    expires: Expiry,
 ) -> Result<(), Error> {
-    encode_write(encoded, key, value).map_err(|reject| {
+    encode_write(encoded, key, value, expires).map_err(|reject| {
         Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
     })
 }

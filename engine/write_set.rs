@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use anabranch_shard::{Bounds, holds_a_key};
+use anabranch_shard::{Bounds, Expiry, holds_a_key};
+
+/// A value and when it expires; no value removes.
+pub(crate) type Written<V> = (Option<Arc<V>>, Expiry);
 
 /// What a write took the place of.
 enum Replaced<V> {
     Nothing,
-    Write(Option<Arc<V>>),
+    Write(Written<V>),
 }
 
 /// A transaction's writes, the last one of each key, and how to go back to a savepoint.
 pub(crate) struct WriteSet<K, V> {
-    /// `None` removes.
-    writes: BTreeMap<K, Option<Arc<V>>>,
+    writes: BTreeMap<K, Written<V>>,
     /// What each write since the first savepoint replaced.
     undo: Vec<(K, Replaced<V>)>,
     /// Names, and where in `undo` they stand.
@@ -27,17 +29,18 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
         Self { writes: BTreeMap::new(), undo: Vec::new(), savepoints: Vec::new() }
     }
 
-    pub(crate) fn set(&mut self, key: K, value: Option<Arc<V>>) {
+    pub(crate) fn set(&mut self, key: K, value: Option<Arc<V>>, expires: Expiry) {
+        let write = (value, expires);
         if self.savepoints.is_empty() {
-            self.writes.insert(key, value);
+            self.writes.insert(key, write);
         } else {
-            let replaced = self.writes.insert(key.clone(), value);
+            let replaced = self.writes.insert(key.clone(), write);
             self.undo.push((key, replaced.map_or(Replaced::Nothing, Replaced::Write)));
         }
     }
 
     /// The transaction's own write of a key: outer `None` if there is none.
-    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Option<Arc<V>>>
+    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Written<V>>
     where
         K: std::borrow::Borrow<Q>,
     {
@@ -52,7 +55,7 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
     pub(crate) fn range(&self, bounds: &Bounds<K>) -> impl Iterator<Item = (K, Option<Arc<V>>)> {
         let range =
             holds_a_key(bounds).then(|| self.writes.range((bounds.start_bound(), bounds.end_bound())));
-        range.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()))
+        range.into_iter().flatten().map(|(key, (value, _))| (key.clone(), value.clone()))
     }
 
     pub(crate) fn savepoint(&mut self, name: String) {
@@ -69,7 +72,7 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
         self.savepoints.truncate(index);
         for (key, replaced) in self.undo.drain(length..).rev() {
             match replaced {
-                Replaced::Write(value) => self.writes.insert(key, value),
+                Replaced::Write(write) => self.writes.insert(key, write),
                 Replaced::Nothing => self.writes.remove(&key),
             };
         }
@@ -80,7 +83,7 @@ impl<K: Clone + Ord, V> WriteSet<K, V> {
         self.writes.keys()
     }
 
-    pub(crate) fn into_writes(self) -> BTreeMap<K, Option<Arc<V>>> {
+    pub(crate) fn into_writes(self) -> BTreeMap<K, Written<V>> {
         self.writes
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use anabranch_shard::{Changed, HashPartition, Key, Level, Partition, Row, Value, encode_write};
+use anabranch_shard::{Changed, Expiry, HashPartition, Key, Level, Partition, Row, Value, encode_write};
 use anabranch_wal::EncodedWrites;
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -88,7 +88,7 @@ impl<K: Key, V: Value, P> Unpin for Ingest<K, V, P> {}
 impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     pub(crate) fn new(handle: Handle<K, V, P>, options: IngestOptions) -> Self {
         let inner = handle.inner();
-        let state = State::new(options, inner.router.shards(), inner.durable);
+        let state = State::new(options, inner.router.shards(), inner.durable, inner.default_ttl().is_some());
         let shared = Arc::new(Mutex::new(state));
         let started = inner.env.now();
         inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));
@@ -220,7 +220,8 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
             Row::Remove | Row::Change(_) => None,
         };
         if inner.durable && !matches!(row, Row::Change(_)) {
-            encode_write(&mut self.scratch, key, value).map_err(|reject| {
+            // Where rows expire unless they are told not to, the shard encodes them again.
+            encode_write(&mut self.scratch, key, value, Expiry::NEVER).map_err(|reject| {
                 Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
             })?;
         }

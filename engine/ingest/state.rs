@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use anabranch_shard::{Row, encode_write};
+use anabranch_shard::{Expiry, Row, encode_write};
 use anabranch_wal::{EncodedWrites, SourceOffset};
 use foldhash::fast::FixedState;
 
@@ -62,9 +62,12 @@ pub(super) struct Done {
     pub(super) failed: Option<(u64, Error)>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with one another")]
 pub(super) struct State<K, V> {
     pub(super) options: IngestOptions,
     durable: bool,
+    /// Whether rows expire unless they are said not to: the shard then says when, as it does for changes.
+    expires: bool,
     /// One for each shard; in exact mode one for all.
     pub(super) gathering: Vec<Gathering<K, V>>,
     pub(super) begun: VecDeque<Begun<K, V>>,
@@ -88,11 +91,12 @@ pub(super) struct State<K, V> {
 }
 
 impl<K: Key, V: Value> State<K, V> {
-    pub(super) fn new(options: IngestOptions, shards: usize, durable: bool) -> Self {
+    pub(super) fn new(options: IngestOptions, shards: usize, durable: bool, expires: bool) -> Self {
         let gatherings = if options.exact { 1 } else { shards };
         Self {
             options,
             durable,
+            expires,
             gathering: (0..gatherings).map(|_| Gathering::default()).collect(),
             begun: VecDeque::new(),
             unapplied: BTreeSet::new(),
@@ -123,7 +127,7 @@ impl<K: Key, V: Value> State<K, V> {
         self.next_row += 1;
         let gathering = &mut self.gathering[at];
         let was_empty = gathering.rows.is_empty();
-        gathering.changes |= matches!(row, Row::Change(_));
+        gathering.changes |= self.expires || matches!(row, Row::Change(_));
         gathering.rows.push((number, key, row));
         gathering.bytes += encoded.bytes();
         if self.options.exact {
@@ -203,7 +207,7 @@ impl<K: Key, V: Value> State<K, V> {
             for (_, key, row) in rows.iter().filter(|_| self.durable) {
                 let value = if let Row::Put(value) = row { Some(&**value) } else { None };
                 // Each was encoded before, when it was sent.
-                let _ = encode_write(&mut encoded, key, value);
+                let _ = encode_write(&mut encoded, key, value, Expiry::NEVER);
             }
         }
         Begun::Blind { shard, first, rows, encoded, sent }
@@ -314,7 +318,7 @@ impl<K: Key, V: Value> State<K, V> {
                 gathering.encoded.clear();
                 for (_, key, row) in gathering.rows.iter().filter(|_| self.durable) {
                     let value = if let Row::Put(value) = row { Some(&**value) } else { None };
-                    let _ = encode_write(&mut gathering.encoded, key, value);
+                    let _ = encode_write(&mut gathering.encoded, key, value, Expiry::NEVER);
                 }
             }
             self.begin(at);

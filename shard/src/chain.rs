@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anabranch_wal::Timestamp;
 
+use crate::access::Access;
+use crate::expiry::Expiry;
 use crate::readers::ReadAt;
 
 /// A chain is looked through for what lies between readers when it has so many older versions, and again when it has
@@ -16,7 +19,16 @@ const THIN_FROM: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Version<V> {
     pub(crate) timestamp: Timestamp,
+    pub(crate) expires: Expiry,
     pub(crate) value: Option<Arc<V>>,
+}
+
+impl<V> Version<V> {
+    /// The value, as long as there is one and it has not expired. `moment` is asked only of what can expire.
+    pub(crate) fn live(&self, moment: impl FnOnce() -> u64) -> Option<&Arc<V>> {
+        let value = self.value.as_ref()?;
+        (self.expires == Expiry::NEVER || !self.expires.is_past(moment())).then_some(value)
+    }
 }
 
 /// All versions of a key that somebody may still ask for, in commit order.
@@ -25,11 +37,16 @@ pub(crate) struct Chain<V> {
     newest: Version<V>,
     /// One word in the common case of no older versions.
     older: Option<Box<Older<V>>>,
-    /// The shard has this key on its list of keys to sweep.
-    pub(crate) remembered: bool,
+    /// [`REMEMBERED`], and below it where the shard keeps the key among those to evict.
+    marks: u32,
+    /// When it was accessed last, and how often. Not written unless there is a limit of memory.
+    access: AtomicU32,
     /// With so many older versions, there may be some to reclaim between readers.
     thin_at: u32,
 }
+
+/// The shard has this key on its list of keys to sweep.
+const REMEMBERED: u32 = 1 << 31;
 
 /// Older versions, of which there are some.
 #[derive(Debug)]
@@ -118,7 +135,41 @@ impl<V> Older<V> {
 
 impl<V> Chain<V> {
     pub(crate) const fn new(newest: Version<V>) -> Self {
-        Self { newest, older: None, remembered: false, thin_at: THIN_FROM }
+        Self { newest, older: None, marks: 0, access: AtomicU32::new(0), thin_at: THIN_FROM }
+    }
+
+    pub(crate) const fn is_remembered(&self) -> bool {
+        self.marks & REMEMBERED != 0
+    }
+
+    pub(crate) const fn set_remembered(&mut self, remembered: bool) {
+        self.marks = self.slot() | if remembered { REMEMBERED } else { 0 };
+    }
+
+    /// Where the shard keeps the key among those to evict. Only of a key with a live version.
+    pub(crate) const fn slot(&self) -> u32 {
+        self.marks & !REMEMBERED
+    }
+
+    pub(crate) const fn set_slot(&mut self, slot: u32) {
+        self.marks = (self.marks & REMEMBERED) | slot;
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        Access(self.access.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_access(&self, access: Access) {
+        self.access.store(access.0, Ordering::Relaxed);
+    }
+
+    /// Notes an access. Writes nothing if there was one in the same tick, so that readers of a hot key share its
+    /// line. Two at once may count as one.
+    pub(crate) fn touch(&self, tick: u32) {
+        let before = self.access();
+        if let Some(after) = before.touched(tick) {
+            self.set_access(after);
+        }
     }
 
     pub(crate) const fn newest(&self) -> &Version<V> {
@@ -195,7 +246,6 @@ impl<V> Chain<V> {
     }
 
     /// How many versions there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         1 + self.older.as_deref().map_or(0, Older::count)
     }
@@ -208,7 +258,7 @@ mod tests {
     use super::*;
 
     fn version(timestamp: u64, value: Option<u64>) -> Version<u64> {
-        Version { timestamp: Timestamp(timestamp), value: value.map(Arc::new) }
+        Version { timestamp: Timestamp(timestamp), expires: Expiry::NEVER, value: value.map(Arc::new) }
     }
 
     fn read(chain: &Chain<u64>, timestamp: u64) -> Option<u64> {

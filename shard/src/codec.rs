@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anabranch_wal::EncodedWrites;
 
+use crate::expiry::Expiry;
 use crate::nesting::{DEPTH_MAX, is_too_deep, overstates};
 use crate::reject::{Reject, panic_message};
 use crate::{Key, Value};
@@ -23,14 +24,19 @@ pub struct DecodeError {
     pub reason: String,
 }
 
-/// Appends a put, or a removal if there is no value.
+/// Appends a put that expires then, or a removal if there is no value.
 pub fn encode_write<K: Key, V: Value>(
     writes: &mut EncodedWrites,
     key: &K,
     value: Option<&V>,
+    expires: Expiry,
 ) -> Result<(), Reject> {
     let encoded = match value {
-        Some(value) => writes.put(|bytes| encode(bytes, key), |bytes| encode(bytes, value)),
+        Some(value) => writes.put_expiring(
+            expires.unix_millis(),
+            |bytes| encode(bytes, key),
+            |bytes| encode(bytes, value),
+        ),
         None => writes.remove(|bytes| encode(bytes, key)),
     };
     match encoded {

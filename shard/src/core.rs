@@ -7,6 +7,7 @@
 //! stops, pinned, before the timestamp, until the decision comes.
 
 mod batch;
+mod govern;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,8 @@ use anabranch_wal::{EncodedWrites, Log, LogId, Reservation, Timestamp};
 use crate::chain::Version;
 use crate::codec::encode_write;
 use crate::counters::{ShardCounters, add};
+use crate::expiry::Expiry;
+use crate::ledger::{Books, Share};
 use crate::map::{ShardMap, Swept};
 use crate::messages::{
     Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
@@ -31,6 +34,8 @@ use crate::reject::{Reject, panic_message};
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::validate::validate;
 use crate::{Key, Value};
+
+pub use govern::REMOVALS_PER_WRITE_MAX;
 
 /// An update's result is not known before it runs, so it reserves this much first, and more if it must.
 const UPDATE_RESERVATION_BYTES: u64 = 4 << 10;
@@ -72,6 +77,10 @@ pub struct ShardCore<K, V> {
     /// The highest horizon that anything was reclaimed at (V8).
     reclaimed: Timestamp,
     garbage: Vec<Version<V>>,
+    /// What takes memory, and what expires.
+    books: Books<K, V>,
+    /// How long an entry lives that is written without a time of its own.
+    default_ttl: Option<Duration>,
     outbox: Outbox<V>,
     counters: Arc<ShardCounters>,
 }
@@ -80,6 +89,14 @@ pub struct ShardCore<K, V> {
 struct Waiting<K, V> {
     job: Job<K, V>,
     since: Duration,
+}
+
+/// What is left when a commit that ran at once has ended, for its caller to see to outside the turn.
+pub(crate) struct Leftovers<V> {
+    /// Values to drop.
+    pub(crate) garbage: Vec<Version<V>>,
+    /// A commit of the shard's own, to be reported.
+    pub(crate) governed: Option<AppliedPart>,
 }
 
 enum Job<K, V> {
@@ -122,6 +139,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         sweeps: bool,
     ) -> Self {
         let own_log = log.iter().map(|log| log.id()).collect();
+        let books = Books::open(&map, None);
         Self {
             map,
             sequencer,
@@ -137,6 +155,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             remembered: VecDeque::new(),
             reclaimed: Timestamp::ZERO,
             garbage: Vec::new(),
+            books,
+            default_ttl: None,
             outbox: Outbox::default(),
             counters: Arc::default(),
         }
@@ -144,6 +164,15 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
         &self.counters
+    }
+
+    /// With a limit of memory. The map notes accesses ([`ShardMap::with_clock`]).
+    #[must_use]
+    pub fn with_limit(mut self, share: Share<K, V>) -> Self {
+        self.default_ttl = share.eviction.default_ttl();
+        self.books = Books::open(&self.map, Some(share));
+        self.publish();
+        self
     }
 
     /// A commit of this shard alone arrives.
@@ -192,7 +221,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Reclaims now what nobody can ask for.
     pub fn sweep(&mut self, sweep: Sweep) {
         let horizon = self.readers.refresh();
+        self.govern_fully();
         let swept = self.sweep_up_to(horizon, usize::MAX);
+        self.publish();
         if let Some(reply) = sweep.reply {
             self.outbox.swept(reply, swept);
         }
@@ -206,7 +237,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Ends a batch: what is to be reported and answered, to be delivered outside the turn (F3).
     #[must_use]
     pub fn finish_batch(&mut self) -> Outbox<V> {
-        self.tidy(self.outbox.commits());
+        if let Some(governed) = self.tidy(self.outbox.commits()) {
+            self.outbox.applied(governed);
+        }
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.discard(&mut self.garbage);
         outbox
@@ -240,6 +273,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Ok(None);
         }
         validate(&self.map, part, self.reclaimed)?;
+        self.check_room_for(part)?;
         let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) else { return Ok(Some(0)) };
         let bytes = Log::reservation_bytes(&part.encoded, participants);
         Ok(log.try_reserve(bytes).then_some(bytes))
@@ -261,8 +295,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         for offset in part.offsets {
             self.map.offsets().set(timestamp, offset, self.readers.horizon());
         }
+        let mut expires = part.expires.into_iter();
         for (key, value) in part.writes.into_iter().zip(part.values) {
-            self.store(timestamp, key, value);
+            self.store(timestamp, key, value, expires.next().unwrap_or_default());
         }
         append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)
     }
@@ -272,15 +307,20 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         &mut self,
         key: K,
         value: Option<Arc<V>>,
+        expires: Expiry,
         encoded: &EncodedWrites,
     ) -> Result<AppliedPart, (K, Option<Arc<V>>)> {
         let reservation = if self.log.is_some() { Log::reservation_bytes(encoded, 1) } else { 0 };
-        if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
+        // Where there is no room in memory, it is turned down in order of arrival.
+        if !self.is_clear_for(&Footprint::of_write(&key))
+            || self.check_room(std::iter::once((&key, value.as_ref()))).is_err()
+            || !self.try_reserve(reservation)
+        {
             return Err((key, value));
         }
         add(&self.counters.in_line, 1);
         let timestamp = self.sequencer.take(1);
-        Ok(self.apply_one(timestamp, key, value, encoded, reservation))
+        Ok(self.apply_one(timestamp, key, (value, expires), encoded, reservation))
     }
 
     /// Changes one key at once, or gives it back if it would have to wait.
@@ -296,20 +336,23 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         Ok(self.change(key, change, reservation))
     }
 
-    /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering. Returns values
-    /// to drop outside the turn.
-    pub(crate) fn finish_at_once(&mut self) -> Vec<Version<V>> {
-        self.tidy(1);
-        if self.garbage.len() < GARBAGE_KEPT { Vec::new() } else { std::mem::take(&mut self.garbage) }
+    /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering.
+    pub(crate) fn finish_at_once(&mut self) -> Leftovers<V> {
+        let governed = self.tidy(1);
+        let keeps = self.garbage.len() < GARBAGE_KEPT;
+        let garbage = if keeps { Vec::new() } else { std::mem::take(&mut self.garbage) };
+        Leftovers { garbage, governed }
     }
 
-    fn tidy(&mut self, commits: usize) {
+    fn tidy(&mut self, commits: usize) -> Option<AppliedPart> {
         if commits > 0 {
             self.readers.refresh_if_due();
         }
+        let governed = self.govern(commits);
         if self.sweeps && !self.remembered.is_empty() {
             self.sweep_up_to(self.readers.horizon(), SWEEPS_PER_COMMIT * commits.max(1));
         }
+        governed
     }
 
     /// Whether nothing is in the way of something with this footprint.
@@ -375,8 +418,10 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     fn validate(&self, job: &Job<K, V>) -> Result<(), Reject> {
         match job {
-            Job::Commit(commit) => validate(&self.map, &commit.part, self.reclaimed),
-            Job::Prepare(prepare) => validate(&self.map, &prepare.part, self.reclaimed),
+            Job::Commit(Commit { part, .. }) | Job::Prepare(Prepare { part, .. }) => {
+                validate(&self.map, part, self.reclaimed)?;
+                self.check_room_for(part)
+            }
             Job::Update(..) | Job::Batch(..) => Ok(()),
         }
     }
@@ -457,9 +502,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
         reservation: u64,
     ) -> Ran<K, V> {
-        let found = self.map.newest(&key);
-        let seen = found.as_ref().map_or(Timestamp::ZERO, |(timestamp, _)| *timestamp);
-        let old = found.and_then(|(_, value)| value);
+        let found = self.map.newest_live(&key);
+        let (seen, old, expires) = found.unwrap_or((Timestamp::ZERO, None, Expiry::NEVER));
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let _inside = CommitsRefused::enter();
             change(old.as_deref())
@@ -477,10 +521,20 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 return Ran::Failed(Reject::Panicked(panic_message(&*panic)));
             }
         };
+        // What is changed keeps its time; what is new gets the engine's.
+        let expires = match (&old, &new) {
+            (_, None) => Expiry::NEVER,
+            (Some(_), Some(_)) => expires,
+            (None, Some(_)) => self.default_expiry(),
+        };
+        if let Err(reject) = self.check_room(std::iter::once((&key, new.as_ref()))) {
+            self.unreserve(reservation);
+            return Ran::Failed(reject);
+        }
         let mut encoded = EncodedWrites::new();
         let mut needed = 0;
         if self.log.is_some() {
-            if let Err(reject) = encode_write(&mut encoded, &key, new.as_deref()) {
+            if let Err(reject) = encode_write(&mut encoded, &key, new.as_deref(), expires) {
                 self.unreserve(reservation);
                 return Ran::Failed(reject);
             }
@@ -492,7 +546,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.updates, 1);
         let timestamp = self.sequencer.take(1);
-        let applied = self.apply_one(timestamp, key, new.clone(), &encoded, reservation.max(needed));
+        let value = (new.clone(), expires);
+        let applied = self.apply_one(timestamp, key, value, &encoded, reservation.max(needed));
         Ran::Done(Updated { timestamp, old, new }, Some(applied))
     }
 
@@ -505,19 +560,22 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         &mut self,
         timestamp: Timestamp,
         key: K,
-        value: Option<Arc<V>>,
+        (value, expires): (Option<Arc<V>>, Expiry),
         encoded: &EncodedWrites,
         reservation: u64,
     ) -> AppliedPart {
-        self.store(timestamp, key, value);
+        self.store(timestamp, key, value, expires);
         append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation)
     }
 
-    fn store(&mut self, timestamp: Timestamp, key: K, value: Option<Arc<V>>) {
+    fn store(&mut self, timestamp: Timestamp, key: K, value: Option<Arc<V>>, expires: Expiry) {
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
-        let version = Version { timestamp, value };
-        if let Some(key) = self.map.apply(key, version, (horizon, &self.readers), &mut self.garbage) {
+        if expires != Expiry::NEVER || self.books.ledger.is_some() || !self.books.expiring.is_empty() {
+            return self.store_watched((timestamp, horizon), key, value, expires);
+        }
+        let version = Version { timestamp, expires, value };
+        if let Some(key) = self.map.apply(key, version, (horizon, &self.readers), &mut self.garbage, None) {
             self.remembered.push_back((timestamp, key));
         }
     }
@@ -541,6 +599,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Err(beyond_the_claim);
         }
         validate(&self.map, &part, self.reclaimed)?;
+        let has_room = self.books.ledger.as_ref().is_none_or(|ledger| {
+            ledger.has_room(&self.map, part.writes.iter().zip(part.values.iter().map(Option::as_ref)))
+        });
+        if !has_room {
+            return Err(Reject::MemoryLimit);
+        }
         if let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) {
             let needed = Log::reservation_bytes(&part.encoded, participants.len());
             let more = needed.saturating_sub(*reservation);
@@ -614,7 +678,17 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Swept::default();
         }
         self.reclaimed = self.reclaimed.max(horizon);
-        self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage)
+        let (books, garbage_before) = (&mut self.books, self.garbage.len());
+        let forget = |key: &K| {
+            if let Some(ledger) = &mut books.ledger {
+                ledger.forgotten(key);
+            }
+        };
+        let swept = self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage, forget);
+        if let Some(ledger) = &mut self.books.ledger {
+            ledger.reclaimed(&self.garbage[garbage_before..]);
+        }
+        swept
     }
 }
 

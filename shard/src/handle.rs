@@ -11,9 +11,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::actor::{ShardActor, Told};
 use crate::core::{Queues, Ran, ShardCore};
 use crate::counters::{CommitKinds, SpaceStalls};
+use crate::expiry::Expiry;
 use crate::inline::Inline;
+use crate::ledger::{Share, Usage};
 use crate::map::{ShardMap, Swept};
 use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, Row, Sweep, Update, Updated};
+use crate::meters::Meters;
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
@@ -67,8 +70,13 @@ impl<K: Key, V: Value> Shard<K, V> {
         sequencer: Arc<Sequencer>,
         log: Option<Arc<Log>>,
         ShardOptions { sweeps, lends_turn }: ShardOptions,
+        limit: Option<Share<K, V>>,
     ) -> Self {
         let core = ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps);
+        let core = match limit {
+            Some(share) => core.with_limit(share),
+            None => core,
+        };
         let failed = Arc::new(Notify::new());
         let woken = Arc::clone(&failed);
         sequencer.health().on_fault(move || woken.notify_one());
@@ -97,15 +105,19 @@ impl<K: Key, V: Value> Shard<K, V> {
         &self,
         key: K,
         value: Option<Arc<V>>,
+        expires: Expiry,
         encoded: &EncodedWrites,
     ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
-        match turn.run_at_once(core, |core| core.write_at_once(key, value, encoded)) {
-            Some((Ok(applied), garbage)) => {
-                turn.report(&[applied], garbage);
+        match turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded)) {
+            Some((Ok(applied), leftovers)) => {
+                turn.report(&[applied], [leftovers]);
                 Inline::Done(applied.timestamp)
             }
-            Some((Err(write), _)) => Inline::InTheWay(write),
+            Some((Err(write), leftovers)) => {
+                turn.report(&[], [leftovers]);
+                Inline::InTheWay(write)
+            }
             None => Inline::Poisoned,
         }
     }
@@ -119,12 +131,18 @@ impl<K: Key, V: Value> Shard<K, V> {
     ) -> Inline<Result<Updated<V>, Reject>, K> {
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key) };
         match turn.run_at_once(core, |core| core.change_at_once(key, change)) {
-            Some((Ok(Ran::Done(updated, applied)), garbage)) => {
-                turn.report(applied.as_slice(), garbage);
+            Some((Ok(Ran::Done(updated, applied)), leftovers)) => {
+                turn.report(applied.as_slice(), [leftovers]);
                 Inline::Done(Ok(updated))
             }
-            Some((Ok(Ran::Failed(reject)), _)) => Inline::Done(Err(reject)),
-            Some((Ok(Ran::NoRoom(key, _)) | Err(key), _)) => Inline::InTheWay(key),
+            Some((Ok(Ran::Failed(reject)), leftovers)) => {
+                turn.report(&[], [leftovers]);
+                Inline::Done(Err(reject))
+            }
+            Some((Ok(Ran::NoRoom(key, _)) | Err(key), leftovers)) => {
+                turn.report(&[], [leftovers]);
+                Inline::InTheWay(key)
+            }
             None => Inline::Poisoned,
         }
     }
@@ -213,6 +231,24 @@ impl<K: Key, V: Value> Shard<K, V> {
     pub fn mailbox(&self) -> usize {
         let sender = self.actor.mailbox_sender();
         MAILBOX_MESSAGES_MAX - sender.capacity().unwrap_or(MAILBOX_MESSAGES_MAX)
+    }
+
+    /// What the shard has in memory, and what it evicted. Zero without a limit.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.map.meters().map_or_else(Usage::default, Meters::usage)
+    }
+
+    /// Lets a tick pass, in which accesses count anew. For an idle shard; a busy one does it by itself.
+    pub fn tick(&self) {
+        self.map.tick();
+    }
+
+    /// Whether the shard has something to remove on its own account.
+    #[must_use]
+    pub fn is_to_be_governed(&self) -> bool {
+        let due = self.turn.removals_due();
+        due == 0 || (due < u64::MAX && due <= self.map.clock().now())
     }
 
     /// How many commits of one phase are under way.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anabranch_wal::{LogId, Timestamp};
 use smallvec::SmallVec;
 
-use crate::chain::Version;
+use crate::core::Leftovers;
 use crate::counters::add;
 use crate::handle::Shard;
 use crate::part::Part;
@@ -51,14 +51,14 @@ pub fn commit_inline<K: Key, V: Value>(
     let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
     match catch_unwind(run) {
         Ok(Err(undone)) => undone,
-        Ok(Ok(Committed { timestamp, applied, garbage })) => {
+        Ok(Ok(Committed { timestamp, applied, leftovers })) => {
             let turn = held.first().map(|(turn, _)| *turn);
             for (turn, core) in held {
                 turn.note(&core);
             }
             // Outside all turns (F3).
             if let Some(turn) = turn {
-                turn.report(&applied, garbage);
+                turn.report(&applied, leftovers);
             }
             Inline::Done(Ok(timestamp))
         }
@@ -79,7 +79,7 @@ type Few<T> = SmallVec<[T; 4]>;
 struct Committed<V> {
     timestamp: Timestamp,
     applied: Few<AppliedPart>,
-    garbage: Few<Vec<Version<V>>>,
+    leftovers: Few<Leftovers<V>>,
 }
 
 /// With all turns held: makes every part ready, takes the timestamp, and applies them.
@@ -116,8 +116,8 @@ fn run<K: Key, V: Value>(
             applied.push(core.apply(timestamp, part, participants, reservation));
         }
     }
-    let garbage = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();
-    Ok(Committed { timestamp, applied, garbage })
+    let leftovers = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();
+    Ok(Committed { timestamp, applied, leftovers })
 }
 
 fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Few<LogId> {

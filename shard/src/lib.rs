@@ -13,17 +13,24 @@
 //!
 //! Numbers with a letter (T, V, L, H, U, A, F) are rules of `PROTOCOL.md`; R are those of `RELIABILITY.md`.
 
+mod access;
 mod actor;
 mod chain;
+mod clock;
 mod codec;
 mod core;
 mod counters;
+mod evict;
+mod expiry;
 mod handle;
 mod index;
 mod inline;
 mod key;
+mod ledger;
 mod map;
 mod messages;
+mod metadata;
+mod meters;
 mod nesting;
 mod offsets;
 mod outbox;
@@ -38,17 +45,22 @@ mod turn;
 mod validate;
 mod watermark;
 
+pub use clock::Clock;
 pub use codec::{DecodeError, decode_key, decode_value, encode, encode_write};
-pub use core::{CommitsRefused, Queues, ShardCore, refuses_commits};
+pub use core::{CommitsRefused, Queues, REMOVALS_PER_WRITE_MAX, ShardCore, refuses_commits};
 pub use counters::{CommitKinds, SpaceStalls};
+pub use evict::Eviction;
+pub use expiry::Expiry;
 pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_FLIGHT_MAX};
 pub use inline::{Inline, InlineCommit, commit_inline};
 pub use key::{Key, Value};
-pub use map::{Page, ShardMap, Swept};
+pub use ledger::{Measure, Share, Usage};
+pub use map::{Page, PageEntry, ShardMap, Swept};
 pub use messages::{
     Barrier, Batch, Batched, Change, Changed, Commit, Decision, Fill, Prepare, Round, Row, Sweep,
     TransactionId, Update, Updated, Vote,
 };
+pub use metadata::Metadata;
 pub use offsets::Offsets;
 pub use outbox::Outbox;
 pub use part::{Part, Participants, Validation};

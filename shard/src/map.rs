@@ -3,7 +3,7 @@
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +12,11 @@ use dashmap::{DashMap, Entry};
 use foldhash::quality::FixedState;
 
 use crate::chain::{Chain, Version};
+use crate::clock::Clock;
+use crate::evict::Candidate;
+use crate::expiry::Expiry;
 use crate::index::OrderedIndex;
+use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::pins::Bounds;
 use crate::readers::Readers;
@@ -21,10 +25,40 @@ use crate::{Key, Value};
 /// A page of a scan.
 #[derive(Debug)]
 pub struct Page<K, V> {
-    /// Live entries, each with the commit that wrote it, in the direction of the scan.
-    pub entries: Vec<(K, Timestamp, Arc<V>)>,
+    /// Live entries, in the direction of the scan.
+    pub entries: Vec<PageEntry<K, V>>,
     /// The last key looked at, if there may be more behind it.
     pub resume_after: Option<K>,
+}
+
+/// An entry of a [`Page`].
+#[derive(Debug)]
+pub struct PageEntry<K, V> {
+    /// Its key.
+    pub key: K,
+    /// The commit that wrote it.
+    pub timestamp: Timestamp,
+    /// When it expires.
+    pub expires: Expiry,
+    /// Its value.
+    pub value: Arc<V>,
+}
+
+/// What a key was before something was stored.
+pub(crate) struct Before<V> {
+    pub(crate) expires: Expiry,
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) slot: u32,
+}
+
+/// Looks at a chain with a new version in it, and at what the key was before.
+pub(crate) type Watch<'w, V> = dyn FnMut(&mut Chain<V>, Option<Before<V>>) + 'w;
+
+impl<V> Before<V> {
+    fn of(chain: &Chain<V>) -> Self {
+        let newest = chain.newest();
+        Self { expires: newest.expires, value: newest.value.clone(), slot: chain.slot() }
+    }
 }
 
 /// A shard's content, shared by its one writer and all readers.
@@ -36,6 +70,9 @@ pub struct ShardMap<K, V> {
     versions: AtomicU64,
     /// Keys whose newest version is a value.
     live: AtomicU64,
+    clock: Arc<Clock>,
+    /// What there is only with a limit of memory.
+    meters: Option<Box<Meters>>,
 }
 
 /// What a sweep did.
@@ -51,6 +88,12 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// An empty map. The seed is that of the engine's hash.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_clock(seed, Arc::default(), false)
+    }
+
+    /// An empty map with an engine's clock. Whether there is a limit of memory, so that accesses are noted.
+    #[must_use]
+    pub fn with_clock(seed: u64, clock: Arc<Clock>, is_limited: bool) -> Self {
         Self {
             // Not the router's hash: within one shard, the bits that chose the shard are all the same.
             entries: DashMap::with_hasher(FixedState::with_seed(seed.rotate_left(32))),
@@ -58,18 +101,45 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             offsets: Offsets::default(),
             versions: AtomicU64::new(0),
             live: AtomicU64::new(0),
+            clock,
+            meters: is_limited.then(Box::default),
         }
     }
 
     /// The value of `key` at the timestamp that `read_at` gives. It is asked while the chain is held, so that
     /// whatever was trimmed before lies below it (PROTOCOL H2).
-    pub fn get<Q>(&self, key: &Q, read_at: impl FnOnce() -> Timestamp) -> Option<Arc<V>>
+    ///
+    /// What has expired is not there. Without a `moment`, that is asked of the clock, and only of what can expire.
+    pub fn get<Q>(&self, key: &Q, read_at: impl FnOnce() -> Timestamp, moment: Option<u64>) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let chain = self.entries.get(key)?;
-        chain.at(read_at())?.value.clone()
+        if let Some(meters) = &self.meters {
+            chain.touch(meters.now());
+        }
+        chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).cloned()
+    }
+
+    /// The value of `key` at the timestamp and the moment, and when it expires. The caller is registered as a reader.
+    pub fn get_expiring<Q>(&self, key: &Q, at: (Timestamp, u64)) -> Option<(Arc<V>, Expiry)>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.look(key, at, |_, _, version| Some((version.value.clone()?, version.expires))).flatten()
+    }
+
+    /// The clock that entries expire by.
+    #[must_use]
+    pub const fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// What there is only with a limit of memory.
+    pub(crate) fn meters(&self) -> Option<&Meters> {
+        self.meters.as_deref()
     }
 
     /// How far sources have been taken in, by commits of this shard.
@@ -84,6 +154,36 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         Some((newest.timestamp, newest.value.clone()))
     }
 
+    /// [`ShardMap::newest`], where a value that has expired is none, and when it expires.
+    pub(crate) fn newest_live(&self, key: &K) -> Option<(Timestamp, Option<Arc<V>>, Expiry)> {
+        let chain = self.entries.get(key)?;
+        let newest = chain.newest();
+        let live = newest.live(|| self.clock.now()).cloned();
+        let expires = if live.is_some() { newest.expires } else { Expiry::NEVER };
+        Some((newest.timestamp, live, expires))
+    }
+
+    /// The commit that wrote `key`, if that was live at the one moment and has expired by the other.
+    fn expired_between(&self, key: &K, moment: u64, now: u64) -> Option<Timestamp> {
+        let chain = self.entries.get(key)?;
+        let newest = chain.newest();
+        let was_live = newest.value.is_some() && !newest.expires.is_past(moment);
+        (was_live && newest.expires.is_past(now)).then_some(newest.timestamp)
+    }
+
+    /// [`ShardMap::expired_between`] for each of these keys, and for all within these bounds.
+    pub(crate) fn any_expired_between(
+        &self,
+        keys: &[K],
+        ranges: &[Bounds<K>],
+        (moment, now): (u64, u64),
+    ) -> Option<Timestamp> {
+        let expired = |key: &K| self.expired_between(key, moment, now);
+        let key = keys.iter().find_map(expired);
+        let exists = |key: &K| self.entries.contains_key(key);
+        key.or_else(|| ranges.iter().find_map(|bounds| self.index.find_map(bounds, exists, expired)))
+    }
+
     pub(crate) fn newest_timestamp(&self, key: &K) -> Option<Timestamp> {
         Some(self.entries.get(key)?.newest().timestamp)
     }
@@ -95,31 +195,31 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         self.index.find_map(bounds, |key| self.entries.contains_key(key), newer)
     }
 
-    /// Up to `limit` keys within `bounds`, and those of them that are live at `timestamp`. The caller is
-    /// registered as a reader at or below it.
+    /// Up to `limit` keys within `bounds`, and those of them that are live at the timestamp, and had not expired at
+    /// the moment. The caller is registered as a reader at or below it. A scan is no access of what it finds.
     pub fn page(
         &self,
         bounds: &Bounds<K>,
         from_back: bool,
         limit: usize,
-        timestamp: Timestamp,
+        (timestamp, moment): (Timestamp, u64),
     ) -> Page<K, V> {
         let mut keys = self.index.page(bounds, from_back, limit, |key| self.entries.contains_key(key));
         let resume_after = if keys.len() == limit { keys.last().cloned() } else { None };
         let entries = keys.drain(..).filter_map(|key| {
-            let (written, value) = {
+            let (timestamp, expires, value) = {
                 let chain = self.entries.get(&key)?;
                 let version = chain.at(timestamp)?;
-                (version.timestamp, version.value.clone()?)
+                (version.timestamp, version.expires, version.live(|| moment).cloned()?)
             };
-            Some((key, written, value))
+            Some(PageEntry { key, timestamp, expires, value })
         });
         Page { entries: entries.collect(), resume_after }
     }
 
-    /// How many keys are live at `timestamp`, counting no further than `limit`. Looks at every key.
-    pub fn count(&self, timestamp: Timestamp, limit: usize) -> usize {
-        let live = |chain: &Chain<V>| chain.at(timestamp).is_some_and(|version| version.value.is_some());
+    /// How many keys are live at the timestamp and the moment, counting no further than `limit`. Looks at every key.
+    pub fn count(&self, (timestamp, moment): (Timestamp, u64), limit: usize) -> usize {
+        let live = |chain: &Chain<V>| chain.at(timestamp).is_some_and(|at| at.live(|| moment).is_some());
         self.entries.iter().filter(|entry| live(entry.value())).take(limit).count()
     }
 
@@ -150,7 +250,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     }
 
     /// Loads an entry while the engine is being opened. Entries come in commit order for each key.
-    pub fn load(&self, key: K, timestamp: Timestamp, value: Option<Arc<V>>) {
+    pub fn load(&self, key: K, timestamp: Timestamp, value: Option<Arc<V>>, expires: Expiry) {
+        self.clock.note(expires);
         // Nobody reads yet, so only the newest version matters.
         match value {
             None => {
@@ -161,7 +262,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 }
             }
             Some(value) => {
-                let version = Version { timestamp, value: Some(value) };
+                let version = Version { timestamp, expires, value: Some(value) };
                 if self.entries.insert(key.clone(), Chain::new(version)).is_none() {
                     self.index.add(key);
                     self.versions.fetch_add(1, Ordering::Relaxed);
@@ -171,13 +272,15 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
     }
 
-    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep.
+    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep. `watch` sees
+    /// the chain with the version in it, and what the key was before, unless it was not there.
     pub(crate) fn apply(
         &self,
         key: K,
         version: Version<V>,
         (horizon, readers): (Timestamp, &Readers),
         garbage: &mut Vec<Version<V>>,
+        watch: Option<&mut Watch<'_, V>>,
     ) -> Option<K> {
         let before = garbage.len();
         let lives = version.value.is_some();
@@ -185,20 +288,31 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             Entry::Occupied(mut entry) => {
                 let chain = entry.get_mut();
                 self.count_live(chain.newest().value.is_some(), lives);
-                chain.push(version);
+                if let Some(watch) = watch {
+                    let was = Before::of(chain);
+                    chain.push(version);
+                    watch(chain, Some(was));
+                } else {
+                    chain.push(version);
+                }
                 chain.trim(horizon, garbage);
                 if chain.is_long() {
                     chain.thin(&readers.read_at(), garbage);
                 }
-                let first_time = chain.has_leftovers() && !chain.remembered;
-                chain.remembered |= first_time;
+                let first_time = chain.has_leftovers() && !chain.is_remembered();
+                if first_time {
+                    chain.set_remembered(true);
+                }
                 first_time.then(|| entry.into_key())
             }
             Entry::Vacant(entry) => {
                 self.count_live(false, lives);
                 let mut chain = Chain::new(version);
-                chain.remembered = chain.has_leftovers();
-                let remembered = chain.remembered.then(|| entry.key().clone());
+                chain.set_remembered(chain.has_leftovers());
+                if let Some(watch) = watch {
+                    watch(&mut chain, None);
+                }
+                let remembered = chain.is_remembered().then(|| entry.key().clone());
                 let key = entry.key().clone();
                 drop(entry.insert(chain));
                 self.index.add(key);
@@ -209,14 +323,76 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         remembered
     }
 
+    /// Lets the writer look at everything that was loaded, before anybody else can.
+    pub(crate) fn for_each_loaded(&self, mut look: impl FnMut(&K, &mut Chain<V>)) {
+        for mut entry in self.entries.iter_mut() {
+            let (key, chain) = entry.pair_mut();
+            look(key, chain);
+        }
+    }
+
+    /// The key is now kept in this slot among those to evict.
+    pub(crate) fn set_slot(&self, key: &K, slot: u32) {
+        if let Some(mut chain) = self.entries.get_mut(key) {
+            chain.set_slot(slot);
+        }
+    }
+
+    /// What a policy wants to know about a key.
+    pub(crate) fn candidate(&self, key: &K) -> Option<Candidate> {
+        let tick = self.meters()?.now();
+        let chain = self.entries.get(key)?;
+        let access = chain.access();
+        Some(Candidate {
+            hash: self.hash(key),
+            age: access.age(tick),
+            accesses: access.count(),
+            expires: chain.newest().expires,
+        })
+    }
+
+    pub(crate) fn hash(&self, key: &K) -> u64 {
+        self.entries.hasher().hash_one(key)
+    }
+
+    /// A tick passes. It is also when the clock is looked at, so that accesses can be told in time.
+    pub(crate) fn tick(&self) {
+        if let Some(meters) = &self.meters {
+            meters.tick(self.clock.now());
+        }
+    }
+
+    /// What is known about a key's version at the timestamp and the moment, besides its value.
+    pub(crate) fn look<Q, T>(
+        &self,
+        key: &Q,
+        (timestamp, moment): (Timestamp, u64),
+        look: impl FnOnce(&K, &Chain<V>, &Version<V>) -> T,
+    ) -> Option<T>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let entry = self.entries.get(key)?;
+        let (key, chain) = entry.pair();
+        let version = chain.at(timestamp).filter(|version| version.live(|| moment).is_some())?;
+        Some(look(key, chain, version))
+    }
+
+    /// Up to `limit` keys within bounds, in order, dead or alive.
+    pub(crate) fn keys(&self, bounds: &Bounds<K>, limit: usize) -> Vec<K> {
+        self.index.page(bounds, false, limit, |key| self.entries.contains_key(key))
+    }
+
     /// Looks at up to `limit` keys that were remembered, and reclaims what lies below `horizon`. The cost is
-    /// in proportion to garbage, not to data.
+    /// in proportion to garbage, not to data. `forget` is told of keys that are gone altogether.
     pub(crate) fn sweep(
         &self,
         remembered: &mut VecDeque<(Timestamp, K)>,
         horizon: Timestamp,
         limit: usize,
         garbage: &mut Vec<Version<V>>,
+        mut forget: impl FnMut(&K),
     ) -> Swept {
         let before = garbage.len();
         let mut dead = Vec::new();
@@ -234,7 +410,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 drop(chain);
                 remembered.push_back((newest, key));
             } else {
-                chain.remembered = false;
+                chain.set_remembered(false);
             }
         }
         let mut keys = 0;
@@ -242,7 +418,10 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             let exists = |key: &K| self.entries.contains_key(key);
             self.index.sweep(dead.into_iter(), exists, |key| {
                 let removed = self.entries.remove_if(key, |_, chain| chain.is_dead(horizon));
-                keys += u64::from(removed.is_some());
+                if let Some((key, _)) = &removed {
+                    keys += 1;
+                    forget(key);
+                }
                 removed.is_some()
             });
         }

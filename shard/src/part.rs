@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, LogId, SourceOffset, Timestamp};
 
+use crate::expiry::Expiry;
 use crate::pins::{Bounds, Footprint};
 
 /// What a transaction read and writes on one shard.
@@ -18,6 +19,10 @@ pub struct Part<K, V> {
     pub writes: Vec<K>,
     /// For each key written, the value, or `None` to remove it.
     pub values: Vec<Option<Arc<V>>>,
+    /// For each value, when it expires. Those behind the last are of values that don't.
+    pub expires: Vec<Expiry>,
+    /// When it began to read, by the engine's clock: what had expired then was not there.
+    pub moment: u64,
     /// How far sources are in with this commit.
     pub offsets: Vec<SourceOffset>,
     /// The writes, offsets included, as the log will have them. Empty without a log.
@@ -46,6 +51,8 @@ impl<K, V> Part<K, V> {
             ranges: Vec::new(),
             writes: Vec::new(),
             values: Vec::new(),
+            expires: Vec::new(),
+            moment: 0,
             offsets: Vec::new(),
             encoded: EncodedWrites::new(),
             validation,

@@ -19,6 +19,8 @@ pub enum Reject {
     Panicked(String),
     /// A key or a value could not be encoded.
     Encode(String),
+    /// The limit of memory is reached, and nothing is evicted.
+    MemoryLimit,
     /// There is no space for the log.
     NoSpace(WalError),
 }

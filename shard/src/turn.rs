@@ -3,14 +3,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anabranch_wal::{Fault, Health, Histogram};
 use crossbeam_utils::Backoff;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::chain::Version;
-use crate::core::{Queues, ShardCore};
+use crate::core::{Leftovers, Queues, ShardCore};
 use crate::counters::ShardCounters;
 use crate::reject::panic_message;
 use crate::sequencer::{AppliedPart, Sequencer};
@@ -40,14 +39,17 @@ struct Gauges {
     in_line: AtomicUsize,
     for_space: AtomicUsize,
     remembered: AtomicUsize,
+    /// From which moment on it has entries to remove on its own account.
+    removals_due: AtomicU64,
 }
 
 impl Gauges {
-    fn set(&self, queues: Queues, remembered: usize) {
+    fn set(&self, queues: Queues, remembered: usize, removals_due: u64) {
         self.pinned.store(queues.pinned, Ordering::Relaxed);
         self.in_line.store(queues.in_line, Ordering::Relaxed);
         self.for_space.store(queues.for_space, Ordering::Relaxed);
         self.remembered.store(remembered, Ordering::Relaxed);
+        self.removals_due.store(removals_due, Ordering::Relaxed);
     }
 }
 
@@ -67,6 +69,7 @@ impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
         let counters = Arc::clone(core.counters());
         let (pending, gauges) = (AtomicUsize::new(0), Gauges::default());
+        gauges.set(core.queues(), core.remembered(), core.removals_due());
         let batch_messages = Histogram::default();
         Self { core: Mutex::new(core), sequencer, pending, gauges, counters, batch_messages }
     }
@@ -82,14 +85,19 @@ impl<K: Key, V: Value> Turn<K, V> {
     /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.
     pub(crate) fn queues(&self) -> (Queues, usize) {
         let read = |gauge: &AtomicUsize| gauge.load(Ordering::Relaxed);
-        let Gauges { pinned, in_line, for_space, remembered } = &self.gauges;
+        let Gauges { pinned, in_line, for_space, remembered, .. } = &self.gauges;
         let queues = Queues { pinned: read(pinned), in_line: read(in_line), for_space: read(for_space) };
         (queues, read(remembered))
     }
 
+    /// From which moment on the core has entries to remove on its own account.
+    pub(crate) fn removals_due(&self) -> u64 {
+        self.gauges.removals_due.load(Ordering::Relaxed)
+    }
+
     /// Notes how the core is left.
     pub(crate) fn note(&self, core: &ShardCore<K, V>) {
-        self.gauges.set(core.queues(), core.remembered());
+        self.gauges.set(core.queues(), core.remembered(), core.removals_due());
     }
 
     pub(crate) fn pending(self: &Arc<Self>) -> Pending<K, V> {
@@ -130,7 +138,7 @@ impl<K: Key, V: Value> Turn<K, V> {
         &self,
         core: MutexGuard<'_, ShardCore<K, V>>,
         run: impl FnOnce(&mut ShardCore<K, V>) -> T,
-    ) -> Option<(T, Vec<Version<V>>)> {
+    ) -> Option<(T, Leftovers<V>)> {
         self.guarded(core, |core| {
             let done = run(core);
             (done, core.finish_at_once())
@@ -138,10 +146,13 @@ impl<K: Key, V: Value> Turn<K, V> {
     }
 
     /// Reports what ran at once, and drops what it left, outside all turns.
-    pub(crate) fn report<G>(&self, applied: &[AppliedPart], garbage: G) {
+    pub(crate) fn report(&self, applied: &[AppliedPart], leftovers: impl IntoIterator<Item = Leftovers<V>>) {
         let reported = catch_unwind(AssertUnwindSafe(|| {
             self.sequencer.applied(applied);
-            drop(garbage);
+            for Leftovers { garbage, governed } in leftovers {
+                self.sequencer.applied(governed.as_slice());
+                drop(garbage);
+            }
         }));
         if let Err(panic) = reported {
             self.poison(&*panic);

@@ -31,5 +31,12 @@ pub(crate) fn validate<K: Key, V: Value>(
         let mut ranges = part.ranges.iter();
         ranges.find_map(|bounds| map.newer_in(bounds, read_at))
     });
+    // What it found may have expired meanwhile, which others may have seen already: as if it had been removed.
+    let newer = newer.or_else(|| {
+        let Validation::Reads(_) = part.validation else { return None };
+        let clock = map.clock();
+        let now = clock.is_in_use().then(|| clock.now())?;
+        map.any_expired_between(&part.reads, &part.ranges, (part.moment, now))
+    });
     newer.map_or(Ok(()), |newer| Err(Reject::Conflict { newer }))
 }

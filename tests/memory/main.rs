@@ -11,6 +11,8 @@ use anabranch::{Durability, Engine, Error, Flush};
 use cap::Cap;
 use tokio::sync::Mutex;
 
+mod accounting;
+
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch::{Durability, Engine, Error, Flush};
+use anabranch::{Durability, Engine, Error, Eviction, Flush};
 use anabranch_wal::disk::sim::{CrashPolicy, Fault, FaultKind, Operation, SimDisk, SurvivingNames, Times};
 
 use crate::env::SimEnv;
@@ -68,6 +68,10 @@ pub(crate) struct Config {
     pub(crate) lends_turns: bool,
     /// Most transactions are over lists, which are judged.
     pub(crate) lists: bool,
+    /// Memory is limited, and some values expire: entries go by themselves.
+    pub(crate) limited: bool,
+    /// When this life begins.
+    pub(crate) date: Duration,
 }
 
 impl Config {
@@ -91,6 +95,8 @@ impl Config {
             late: false,
             lends_turns: true,
             lists: false,
+            limited: false,
+            date: Duration::ZERO,
         }
     }
 
@@ -127,7 +133,15 @@ impl Config {
         } else {
             anabranch::Isolation::Serializable
         };
-        Engine::builder()
+        let policies = [Eviction::Lru, Eviction::Lfu, Eviction::Random, Eviction::Arc];
+        let eviction = policies[usize::try_from(self.operations).expect("few") % policies.len()];
+        let builder = Engine::builder();
+        let builder = if self.limited {
+            builder.memory_limit((64 << 10) * self.shards as u64, eviction)
+        } else {
+            builder
+        };
+        builder
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
             .segments_max(self.segments_max)
@@ -136,7 +150,7 @@ impl Config {
             .isolation(isolation)
             .lend_turns(self.lends_turns)
             .disk(Arc::new(disk.clone()))
-            .env(Arc::new(SimEnv::new(random)))
+            .env(Arc::new(SimEnv::new(random, self.date)))
             .open(directory)
             .await
     }
@@ -147,7 +161,7 @@ impl fmt::Display for Config {
         write!(
             formatter,
             "{} shards of {} segments of {} KiB, checkpoints every {} B, {:?}, {} tasks of {} operations on {} \
-             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}, late {}, lends turns {}, lists {}",
+             keys, values of {} B, {} % huge, counters {}, snapshot isolation {}, latency {:?}, uniform {}, late {}, lends turns {}, lists {}, limited {}",
             self.shards,
             self.segments_max,
             self.segment_bytes >> 10,
@@ -165,6 +179,7 @@ impl fmt::Display for Config {
             self.late,
             self.lends_turns,
             self.lists,
+            self.limited,
         )
     }
 }

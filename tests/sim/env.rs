@@ -19,12 +19,14 @@ pub(crate) fn runtime() -> Runtime {
 /// The engine's view of the simulated world. To be made within the runtime.
 pub(crate) struct SimEnv {
     origin: Instant,
+    /// The date at the origin: it goes on from life to life.
+    date: Duration,
     random: Mutex<Random>,
 }
 
 impl SimEnv {
-    pub(crate) fn new(random: Random) -> Self {
-        Self { origin: Instant::now(), random: Mutex::new(random) }
+    pub(crate) fn new(random: Random, date: Duration) -> Self {
+        Self { origin: Instant::now(), date, random: Mutex::new(random) }
     }
 }
 
@@ -34,7 +36,8 @@ impl anabranch::Env for SimEnv {
     }
 
     fn unix_millis(&self) -> u64 {
-        1_700_000_000_000 + u64::try_from(self.origin.elapsed().as_millis()).expect("less than an age")
+        let since = self.date + self.origin.elapsed();
+        1_700_000_000_000 + u64::try_from(since.as_millis()).expect("less than an age")
     }
 
     fn random(&self) -> u64 {

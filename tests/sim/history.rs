@@ -83,6 +83,9 @@ pub(crate) struct History {
     pub(crate) seen: u64,
     /// Those of all lives.
     pub(crate) lists: Lists,
+    /// The engine evicts, and removes what has expired, by commits of which nobody is told: a key may be absent at any
+    /// time, and commits may stand between those of tasks. Whatever is there is as it should be.
+    pub(crate) removes_itself: bool,
     next: u64,
 }
 

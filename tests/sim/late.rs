@@ -16,7 +16,7 @@ const COMMITS: u64 = 8;
 fn order(lateness: Option<u64>) -> Vec<u64> {
     let _late = lateness.map(make_late);
     runtime().block_on(async {
-        let env = Arc::new(SimEnv::new(Random::new(1)));
+        let env = Arc::new(SimEnv::new(Random::new(1), std::time::Duration::ZERO));
         let engine = Engine::<u64, u64>::builder().shards(3).lend_turns(false).env(env).in_memory().await;
         let engine = engine.expect("nothing is wrong with these settings");
         let commits: Vec<_> = (0..COMMITS)
@@ -49,7 +49,7 @@ fn late_messages_overtake_each_other_the_same_way_for_the_same_seed() {
 /// Winners overwrite a row, with another on a second shard, and losers read it. Returns the timestamps of the winners,
 /// and the moments that each run of each loser saw.
 async fn win_and_lose(seed: u64) -> (Vec<u64>, Vec<Vec<u64>>) {
-    let env = Arc::new(SimEnv::new(Random::new(seed)));
+    let env = Arc::new(SimEnv::new(Random::new(seed), std::time::Duration::ZERO));
     let engine = Engine::<u64, u64>::builder().shards(3).lend_turns(false).env(env).in_memory().await;
     let engine = Arc::new(engine.expect("nothing is wrong with these settings"));
     let winners: Vec<_> = (1..=4)

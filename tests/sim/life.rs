@@ -80,7 +80,9 @@ pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<
     bias(&mut config);
     let faulty = random.percent(20);
     let disk = SimDisk::new(random.next());
-    let history = Arc::new(Mutex::new(History::default()));
+    let mut history = History::default();
+    history.removes_itself = config.limited;
+    let history = Arc::new(Mutex::new(history));
     let (loss, tally) = (Loss::Nothing, Tally::default());
     let (working, left) = (Weak::new(), Content::default());
     let mut seed =
@@ -94,6 +96,7 @@ pub(crate) fn run_as(seed: u64, verbose: bool, bias: fn(&mut Config)) -> Result<
             return Err(format!("life {life}: a task panicked\n  {config}"));
         }
         seed.config.redraw(&mut seed.random);
+        seed.config.date += HANG;
         bias(&mut seed.config);
     }
     if seed.config.lists {
@@ -279,9 +282,10 @@ impl Seed {
 
     /// I9, I10: when nobody asks for anything any more, everything gets durable, and nothing is left behind.
     async fn quiesce(&self, engine: &Engine<Key, Value>) -> Result<(), String> {
-        if self.config.late {
-            // Commits that nobody waits for may still be on their way, for milliseconds.
-            sleep(Duration::from_secs(1)).await;
+        if self.config.late || self.config.limited {
+            // Commits that nobody waits for may still be on their way, for milliseconds. What has expired is removed
+            // within two seconds.
+            sleep(Duration::from_secs(if self.config.limited { 3 } else { 1 })).await;
         }
         let mut synced = engine.sync().await;
         let mut stats = engine.stats();

@@ -55,6 +55,15 @@ const LISTS: Lives = Lives {
     },
 };
 
+/// Memory is limited so that large values push out others, and some values live for milliseconds.
+const LIMITED: Lives = Lives {
+    test: "limited_memory_and_times_to_live",
+    bias: |config| {
+        (config.limited, config.counters, config.keys) = (true, false, config.keys.max(12));
+        (config.late, config.lends_turns) = (config.tasks % 3 == 0, config.tasks % 4 > 0);
+    },
+};
+
 /// Leads the lives of one seed under the eyes of the watchdog.
 fn run(lives: Lives, seed: u64, verbose: bool) -> Result<Tally, String> {
     let _watched = watchdog::watch(format!("seed {seed}"));
@@ -121,6 +130,12 @@ fn lists_over_all_lives() {
     lead(LISTS, 100, 2_000);
 }
 
+/// Evictions and expiries are commits that nobody asked for. They make entries absent, and change nothing else.
+#[test]
+fn limited_memory_and_times_to_live() {
+    lead(LIMITED, 100, 2_000);
+}
+
 #[test]
 fn seeds_that_once_failed() {
     let seeds =
@@ -134,7 +149,7 @@ fn seeds_that_once_failed() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 1_000_000..1_000_020 {
-        for lives in [ANY, LATE, LISTS] {
+        for lives in [ANY, LATE, LISTS, LIMITED] {
             let (once, again) = (run(lives, seed, false), run(lives, seed, false));
             assert_eq!(once, again, "seed {seed} of {} went two ways", lives.test);
         }

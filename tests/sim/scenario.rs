@@ -154,6 +154,8 @@ impl Scenario {
             late: false,
             lends_turns: true,
             lists: false,
+            limited: false,
+            date: Duration::ZERO,
         }
     }
 

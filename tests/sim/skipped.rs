@@ -28,7 +28,7 @@ fn builder(disk: &SimDisk) -> EngineBuilder<u64, Vec<u8>> {
         .segment_bytes(SEGMENT_BYTES)
         .durability(Durability::Relaxed(Flush::every(Duration::from_hours(1))))
         .disk(Arc::new(disk.clone()))
-        .env(Arc::new(SimEnv::new(Random::new(1))))
+        .env(Arc::new(SimEnv::new(Random::new(1), std::time::Duration::ZERO)))
 }
 
 /// The newest segment's file.

@@ -144,7 +144,7 @@ impl Worker {
         writes: BTreeMap<Key, Option<Tag>>,
         strong: bool,
     ) -> Met {
-        put(&mut transaction, &writes);
+        self.put(&mut transaction, &writes);
         let attempt = self.history.lock().unwrap().begin(writes, strong);
         let ticket = match transaction.submit().await {
             Ok(ticket) => ticket,
@@ -173,7 +173,7 @@ impl Worker {
     async fn commit_in_one(&mut self) -> Met {
         let writes = self.draw_writes(2);
         let mut transaction = self.db().begin();
-        put(&mut transaction, &writes);
+        self.put(&mut transaction, &writes);
         let attempt = self.history.lock().unwrap().begin(writes, false);
         match transaction.commit().await {
             Ok(commit) => {
@@ -217,6 +217,21 @@ impl Worker {
         Ok(())
     }
 
+    fn put(&mut self, transaction: &mut Transaction<Key, Value>, writes: &BTreeMap<Key, Option<Tag>>) {
+        for (key, tag) in writes {
+            match tag {
+                Some(tag) if self.config.limited && self.random.percent(30) => {
+                    // Most expire in this life, some in none.
+                    let short = Duration::from_millis(self.random.between(1..=50));
+                    let ttl = if self.random.percent(30) { Duration::from_hours(1) } else { short };
+                    transaction.insert_with_ttl(key.clone(), tag.value(), ttl).expect("it is not zero");
+                }
+                Some(tag) => transaction.insert(key.clone(), tag.value()),
+                None => transaction.remove(key),
+            }
+        }
+    }
+
     fn look(&self) -> Result<Met, String> {
         let snapshot = self.db().snapshot();
         if let Err(error) = snapshot.is_empty() {
@@ -243,14 +258,5 @@ impl Worker {
         let mut history = self.history.lock().unwrap();
         history.promised = history.promised.max(last);
         Ok(())
-    }
-}
-
-fn put(transaction: &mut Transaction<Key, Value>, writes: &BTreeMap<Key, Option<Tag>>) {
-    for (key, tag) in writes {
-        match tag {
-            Some(tag) => transaction.insert(key.clone(), tag.value()),
-            None => transaction.remove(key),
-        }
     }
 }

@@ -96,14 +96,16 @@ impl CheckpointWriter {
         self.id.file
     }
 
-    /// Adds an entry and the commit that wrote it. The closures append the encoded key and value.
+    /// Adds an entry, the commit that wrote it, and when it expires if it does. The closures append the encoded key
+    /// and value.
     pub fn push<E>(
         &mut self,
         timestamp: Timestamp,
+        expires_unix_millis: Option<u64>,
         key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.writes.put(key, value)?;
+        self.writes.put_expiring(expires_unix_millis, key, value)?;
         self.pushed(timestamp);
         Ok(())
     }

@@ -18,10 +18,14 @@ pub struct SourceOffset {
 }
 
 impl Write {
-    /// Whether this has a meaning in this version: an entry or an offset, without expiry and metadata.
+    /// Whether this has a meaning in this version: an entry, which may expire, its removal, or an offset; none with
+    /// metadata.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.keyspace <= OFFSETS_KEYSPACE && self.expires_unix_millis.is_none() && self.metadata.is_none()
+        let may_expire = self.keyspace < OFFSETS_KEYSPACE && self.value.is_some();
+        self.keyspace <= OFFSETS_KEYSPACE
+            && self.metadata.is_none()
+            && (may_expire || self.expires_unix_millis.is_none())
     }
 
     /// The offset that this write sets, or `None` if it is one of an entry.

@@ -2,8 +2,8 @@
 //! above.
 //!
 //! A record is length, kind, timestamp, participants and writes. The log is a stream of records that batches
-//! cut anywhere, so a record may be larger than a segment. Writes carry a keyspace number and room for an
-//! expiry and for metadata.
+//! cut anywhere, so a record may be larger than a segment. Writes carry a keyspace number, an expiry if they have
+//! one, and room for metadata.
 
 use std::path::Path;
 
@@ -62,7 +62,17 @@ impl EncodedWrites {
         key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
         value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.append(DEFAULT_KEYSPACE, OPERATION_PUT, |bytes| {
+        self.put_expiring(None, key, value)
+    }
+
+    /// [`EncodedWrites::put`] of an entry that expires, in milliseconds since the Unix epoch.
+    pub fn put_expiring<E>(
+        &mut self,
+        expires_unix_millis: Option<u64>,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.append(DEFAULT_KEYSPACE, OPERATION_PUT, expires_unix_millis, |bytes| {
             put_prefixed(bytes, key)?;
             put_prefixed(bytes, value)
         })
@@ -70,7 +80,7 @@ impl EncodedWrites {
 
     /// Appends how far a source has been taken in.
     pub fn put_offset(&mut self, source: &str, offset: u64) {
-        let appended = self.append(OFFSETS_KEYSPACE, OPERATION_PUT, |bytes| {
+        let appended = self.append(OFFSETS_KEYSPACE, OPERATION_PUT, None, |bytes| {
             let field = |content: &[u8], bytes: &mut Vec<u8>| {
                 put_prefixed(bytes, |bytes| {
                     bytes.extend_from_slice(content);
@@ -103,7 +113,7 @@ impl EncodedWrites {
 
     /// Appends a removal. The closure appends the encoded key; on an error nothing is appended.
     pub fn remove<E>(&mut self, key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        self.append(DEFAULT_KEYSPACE, OPERATION_REMOVE, |bytes| put_prefixed(bytes, key))
+        self.append(DEFAULT_KEYSPACE, OPERATION_REMOVE, None, |bytes| put_prefixed(bytes, key))
     }
 
     /// The encoded writes alone.
@@ -115,12 +125,16 @@ impl EncodedWrites {
         &mut self,
         keyspace: u32,
         operation: u8,
+        expires_unix_millis: Option<u64>,
         body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.bytes.len();
         self.bytes.put_u8(operation);
-        self.bytes.put_u8(0);
+        self.bytes.put_u8(if expires_unix_millis.is_some() { FLAG_EXPIRY } else { 0 });
         self.bytes.put_u32_le(keyspace);
+        if let Some(expires) = expires_unix_millis {
+            self.bytes.put_u64_le(expires);
+        }
         let outcome = body(&mut self.bytes);
         if outcome.is_err() {
             self.bytes.truncate(start);
@@ -357,6 +371,20 @@ mod tests {
         let mut bytes = encode(&[(b"k".to_vec(), None)], 7, &[0]);
         bytes[4] = 9;
         assert_eq!(Record::take(&mut Bytes::from(bytes)), Err(Malformed::UnknownKind(9)));
+    }
+
+    #[test]
+    fn an_expiry_travels_with_its_write_and_only_with_that() {
+        let mut encoded = EncodedWrites::new();
+        for expires in [Some(7), None, Some(u64::MAX)] {
+            encoded.put_expiring(expires, field(b"k"), field(b"v")).unwrap_or_else(|never| match never {});
+        }
+        let mut bytes = Vec::new();
+        encoded.put_record(&mut bytes, Timestamp(1), &[]);
+        let record = Record::take(&mut Bytes::from(bytes)).unwrap().unwrap();
+        let writes: Result<Vec<_>, _> = record.writes().collect();
+        let expiries: Vec<_> = writes.unwrap().iter().map(|write| write.expires_unix_millis).collect();
+        assert_eq!(expiries, [Some(7), None, Some(u64::MAX)]);
     }
 
     #[test]

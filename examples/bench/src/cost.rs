@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anabranch::{Durability, Engine, Flush};
 use anabranch_shard::{
-    AppliedPart, Commit, HASH_NAME, Level, Part, Readers, Sequencer, ShardCore, ShardMap, Validation,
+    AppliedPart, Commit, Expiry, HASH_NAME, Level, Part, Readers, Sequencer, ShardCore, ShardMap, Validation,
     encode_write,
 };
 use anabranch_wal::{
@@ -91,7 +91,8 @@ fn measure() -> Outcome<Layers> {
         || (),
         |(), index| {
             let mut writes = EncodedWrites::new();
-            black_box(encode_write(&mut writes, &keys.get(index).to_owned(), Some(&*value))).ok();
+            black_box(encode_write(&mut writes, &keys.get(index).to_owned(), Some(&*value), Expiry::NEVER))
+                .ok();
         },
     );
     // The key's copy is counted with the part already.
@@ -174,7 +175,7 @@ fn commits(keys: &Keys, value: &Arc<Value>, reads: usize) -> f64 {
         let sequencer = memory_sequencer();
         let map = Arc::new(ShardMap::new(1));
         for index in 0..KEYS {
-            map.load(keys.get(index).to_owned(), Timestamp::ZERO, Some(Arc::clone(value)));
+            map.load(keys.get(index).to_owned(), Timestamp::ZERO, Some(Arc::clone(value)), Expiry::NEVER);
         }
         let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         (Core::new(map, readers, Arc::clone(&sequencer), None, true), sequencer)
@@ -209,7 +210,7 @@ fn log(runtime: &tokio::runtime::Runtime, directory: &Path, keys: &Keys, value: 
     let tasks = runtime.block_on(opened.wal.start(&health, &(Arc::new(|| ()) as _)))?;
     let log = opened.wal.logs().swap_remove(0);
     let mut writes = EncodedWrites::new();
-    encode_write(&mut writes, &keys.get(0).to_owned(), Some(value))
+    encode_write(&mut writes, &keys.get(0).to_owned(), Some(value), Expiry::NEVER)
         .map_err(|_| "a value can't be encoded")?;
     let bytes = Log::reservation_bytes(&writes, 1);
     let mut timestamp = 0;
@@ -371,6 +372,6 @@ mod tests {
         core.finish_batch().deliver(&sequencer);
         assert_eq!(answer.try_recv().unwrap().unwrap(), Timestamp(1));
         assert_eq!(sequencer.get(Level::Durable), Timestamp(1));
-        assert!(map.get(keys.get(0), || Timestamp(1)).is_some());
+        assert!(map.get(keys.get(0), || Timestamp(1), None).is_some());
     }
 }

@@ -11,6 +11,7 @@ use anabranch_wal::{EncodedWrites, Log, Timestamp};
 use super::{CommitsRefused, Job, ShardCore, append};
 use crate::codec::encode_write;
 use crate::counters::add;
+use crate::expiry::Expiry;
 use crate::messages::{Batch, Batched, Changed, Row};
 use crate::pins::Footprint;
 use crate::reject::{Reject, panic_message};
@@ -20,6 +21,7 @@ use crate::{Key, Value};
 struct Outcome<K, V> {
     keys: Vec<K>,
     values: Vec<Option<Arc<V>>>,
+    expires: Vec<Expiry>,
     encoded: EncodedWrites,
     /// The newest commit that a row saw and left as it is (V9).
     seen: Timestamp,
@@ -41,7 +43,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             // The rows before it, once more: what is written may differ now.
             outcome = self.outcome(&mut batch.rows);
         }
-        let Ok(Outcome { keys, values, encoded, seen }) = outcome else {
+        let Ok(Outcome { keys, values, expires, encoded, seen }) = outcome else {
             unreachable!("the loop ends with a success")
         };
         if keys.is_empty() {
@@ -50,6 +52,11 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             // V9: what was seen must be durable before it is confirmed.
             let timestamp = (seen > Timestamp::ZERO).then_some(seen);
             return self.outbox.batch(reply, Batched { timestamp, failed });
+        }
+        if let Err(reject) = self.check_room(keys.iter().zip(values.iter().map(Option::as_ref))) {
+            self.unreserve(reservation);
+            let Batch { reply, .. } = batch;
+            return self.outbox.batch(reply, Batched { timestamp: None, failed: Some((0, reject)) });
         }
         let needed = if self.log.is_some() { Log::reservation_bytes(&encoded, 1) } else { 0 };
         if needed > reservation && !self.try_reserve(needed - reservation) {
@@ -63,8 +70,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.batches, 1);
         let timestamp = self.sequencer.take(1);
-        for (key, value) in keys.into_iter().zip(values) {
-            self.store(timestamp, key, value);
+        for ((key, value), expires) in keys.into_iter().zip(values).zip(expires) {
+            self.store(timestamp, key, value, expires);
         }
         let applied =
             append(self.log.as_deref(), timestamp, &encoded, &self.own_log, reservation.max(needed));
@@ -77,46 +84,54 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// What the rows make of their keys, or the first row that fails.
     fn outcome(&self, rows: &mut [(K, Row<V>)]) -> Result<Outcome<K, V>, (usize, Reject)> {
         // The value of each key written so far, and the last row that wrote it.
-        let mut written: BTreeMap<K, (Option<Arc<V>>, usize)> = BTreeMap::new();
+        let mut written: BTreeMap<K, (Option<Arc<V>>, Expiry, usize)> = BTreeMap::new();
+        let fresh = self.default_expiry();
         let mut seen = Timestamp::ZERO;
         for (index, (key, row)) in rows.iter_mut().enumerate() {
-            let value = match row {
-                Row::Put(value) => Some(Arc::clone(value)),
-                Row::Remove => None,
+            let (value, expires) = match row {
+                Row::Put(value) => (Some(Arc::clone(value)), fresh),
+                Row::Remove => (None, Expiry::NEVER),
                 Row::Change(change) => {
-                    let old = match written.get(key) {
-                        Some((value, _)) => value.clone(),
-                        None => self.map.newest(key).and_then(|(timestamp, value)| {
-                            seen = seen.max(timestamp);
-                            value
-                        }),
+                    let (old, expires) = match written.get(key) {
+                        Some((value, expires, _)) => (value.clone(), *expires),
+                        None => match self.map.newest_live(key) {
+                            Some((timestamp, value, expires)) => {
+                                seen = seen.max(timestamp);
+                                (value, expires)
+                            }
+                            None => (None, Expiry::NEVER),
+                        },
                     };
+                    let expires = if old.is_some() { expires } else { fresh };
                     let changed = catch_unwind(AssertUnwindSafe(|| {
                         let _inside = CommitsRefused::enter();
                         change(old.as_deref())
                     }));
                     match changed {
-                        Ok(Changed::Put(new)) => Some(new),
-                        Ok(Changed::Remove) if old.is_some() => None,
+                        Ok(Changed::Put(new)) => (Some(new), expires),
+                        Ok(Changed::Remove) if old.is_some() => (None, Expiry::NEVER),
                         Ok(Changed::Remove | Changed::Keep) => continue,
                         Err(panic) => return Err((index, Reject::Panicked(panic_message(&*panic)))),
                     }
                 }
             };
-            written.insert(key.clone(), (value, index));
+            written.insert(key.clone(), (value, expires, index));
         }
         let mut outcome = Outcome {
             keys: Vec::with_capacity(written.len()),
             values: Vec::with_capacity(written.len()),
+            expires: Vec::with_capacity(written.len()),
             encoded: EncodedWrites::new(),
             seen,
         };
-        for (key, (value, row)) in written {
+        for (key, (value, expires, row)) in written {
             if self.log.is_some() {
-                encode_write(&mut outcome.encoded, &key, value.as_deref()).map_err(|reject| (row, reject))?;
+                encode_write(&mut outcome.encoded, &key, value.as_deref(), expires)
+                    .map_err(|reject| (row, reject))?;
             }
             outcome.keys.push(key);
             outcome.values.push(value);
+            outcome.expires.push(expires);
         }
         Ok(outcome)
     }

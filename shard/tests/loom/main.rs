@@ -8,9 +8,14 @@ mod clock;
 mod primitives;
 mod sequencer;
 
+#[path = "../../src/access.rs"]
+mod access;
 #[path = "../../src/chain.rs"]
 #[expect(dead_code, reason = "not all of it is used here")]
 mod chain;
+#[path = "../../src/expiry.rs"]
+#[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
+mod expiry;
 #[path = "../../src/readers.rs"]
 #[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
 mod readers;
@@ -117,8 +122,11 @@ fn nothing_is_reclaimed_that_a_registered_reader_may_ask_for() {
 #[test]
 fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
     loom::model(|| {
-        let version =
-            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let version = |timestamp| Version {
+            timestamp: Timestamp(timestamp),
+            expires: expiry::Expiry::NEVER,
+            value: Some(Arc::new(timestamp)),
+        };
         let sequencer = Sequencer::new(1);
         let chain = Arc::new(Mutex::new(Chain::new(version(1))));
         let writer = {
@@ -144,8 +152,11 @@ fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
 #[test]
 fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
     bounded(|| {
-        let version =
-            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let version = |timestamp| Version {
+            timestamp: Timestamp(timestamp),
+            expires: expiry::Expiry::NEVER,
+            value: Some(Arc::new(timestamp)),
+        };
         let (sequencer, clock) = (Sequencer::new(1), Clock::new());
         let readers =
             Readers::new(Arc::clone(&sequencer), Arc::clone(&clock) as _, Some(Duration::from_nanos(5)));
@@ -179,8 +190,11 @@ fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
 #[test]
 fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
     bounded(|| {
-        let version =
-            |timestamp| Version { timestamp: Timestamp(timestamp), value: Some(Arc::new(timestamp)) };
+        let version = |timestamp| Version {
+            timestamp: Timestamp(timestamp),
+            expires: expiry::Expiry::NEVER,
+            value: Some(Arc::new(timestamp)),
+        };
         let sequencer = Sequencer::new(1);
         let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
         let chain = Arc::new(Mutex::new(Chain::new(version(1))));

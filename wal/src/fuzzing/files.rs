@@ -181,7 +181,8 @@ pub fn record(input: &[u8]) -> u64 {
 }
 
 fn is_plain(write: &Write) -> bool {
-    write.keyspace == 0 && write.expires_unix_millis.is_none() && write.metadata.is_none()
+    let expires = write.expires_unix_millis.is_some();
+    write.keyspace == 0 && (!expires || write.value.is_some()) && write.metadata.is_none()
 }
 
 fn encode(writes: &[Write]) -> Vec<u8> {
@@ -193,7 +194,7 @@ fn encode(writes: &[Write]) -> Vec<u8> {
         };
         let Ok(()) = match &write.value {
             None => encoded.remove(key),
-            Some(value) => encoded.put(key, |bytes| {
+            Some(value) => encoded.put_expiring(write.expires_unix_millis, key, |bytes| {
                 bytes.extend_from_slice(value);
                 Ok(())
             }),

@@ -117,6 +117,7 @@ impl NewDatabase {
             let value = write.value.unwrap_or_default();
             writer.push(
                 timestamp,
+                write.expires_unix_millis,
                 |bytes| {
                     bytes.extend_from_slice(&write.key);
                     Ok::<_, WalError>(())

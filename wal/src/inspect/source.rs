@@ -148,7 +148,7 @@ fn apply(entries: &mut BTreeMap<Bytes, Entry>, timestamp: Timestamp, write: Writ
 /// What this version gives no meaning to is refused rather than dropped (`FORMAT.md`, section 5).
 pub(super) fn check_plain(timestamp: Timestamp, write: &Write) -> Result<(), WalError> {
     if !write.is_plain() || write.as_offset().is_err() {
-        let what = format!("commit {timestamp} uses a keyspace, an expiry or metadata");
+        let what = format!("commit {timestamp} uses a keyspace or metadata, or an expiry in an unknown way");
         return Err(WalError::Unsupported(what));
     }
     Ok(())

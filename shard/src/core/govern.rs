@@ -1,0 +1,212 @@
+//! Keeping within the limit of memory, and removing what has expired: by commits of the shard's own, logged like
+//! any other, so that they survive recovery, and that validation, snapshots and readers of changes see them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anabranch_wal::{EncodedWrites, Log, Timestamp};
+
+use super::{ShardCore, append};
+use crate::access::Access;
+use crate::chain::Version;
+use crate::codec::encode_write;
+use crate::expiry::Expiry;
+use crate::map::Before;
+use crate::meters::Meters;
+use crate::part::Part;
+use crate::reject::Reject;
+use crate::sequencer::AppliedPart;
+use crate::{Key, Value};
+
+/// For each entry written, so many are evicted or removed at the most: one large value may take the place of as many
+/// small ones, and what is still too much goes with the next write.
+pub const REMOVALS_PER_WRITE_MAX: usize = 16;
+/// While an idle shard is tidied, so many removals are one commit.
+const REMOVALS_PER_COMMIT: usize = 256;
+/// And so many of those commits are one turn.
+const COMMITS_PER_SWEEP: usize = 16;
+/// How many removed entries are looked at, to be reclaimed, when they keep memory above the limit.
+const SWEEPS_OVER_THE_LIMIT: usize = 64;
+
+/// What goes, and why.
+struct Removals<K> {
+    keys: Vec<K>,
+    evicted: usize,
+}
+
+impl<K: Key, V: Value> ShardCore<K, V> {
+    /// What this shard writes on its own account after so many commits: at most one commit. It needs space in the log
+    /// that is there, and makes nobody wait.
+    pub(super) fn govern(&mut self, commits: usize) -> Option<AppliedPart> {
+        let written = self.books.ledger.as_mut().map_or(0, |ledger| std::mem::take(&mut ledger.written));
+        if self.books.ledger.is_none() && self.books.expiring.is_empty() {
+            return None;
+        }
+        let removed = self.remove_some(REMOVALS_PER_WRITE_MAX * commits.max(written).max(1));
+        self.reclaim_over_the_limit();
+        self.publish();
+        removed
+    }
+
+    /// Removes all that has expired and is too much, as far as the log has space and a turn should last.
+    pub(super) fn govern_fully(&mut self) {
+        for _ in 0..COMMITS_PER_SWEEP {
+            let Some(applied) = self.remove_some(REMOVALS_PER_COMMIT) else { break };
+            self.outbox.applied(applied);
+        }
+        self.publish();
+    }
+
+    /// From which moment on there is something to remove: now, if there is too much.
+    pub(crate) fn removals_due(&self) -> u64 {
+        if self.books.ledger.as_ref().is_some_and(|ledger| ledger.may_evict() && ledger.excess() > 0) {
+            return 0;
+        }
+        let first = self.books.expiring.first();
+        first.and_then(|(expires, _)| expires.unix_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn remove_some(&mut self, limit: usize) -> Option<AppliedPart> {
+        if !self.arrivals.is_empty() {
+            // What is there of the log's space is theirs.
+            return None;
+        }
+        let mut removals = Removals { keys: self.expired(limit), evicted: 0 };
+        self.choose_victims(limit, &mut removals);
+        if removals.keys.is_empty() { None } else { self.remove(removals) }
+    }
+
+    fn expired(&self, limit: usize) -> Vec<K> {
+        if self.books.expiring.is_empty() {
+            return Vec::new();
+        }
+        let now = self.map.clock().now();
+        let past = self.books.expiring.iter().take_while(|(expires, _)| expires.is_past(now));
+        past.take(limit).filter(|(_, key)| self.may_remove(key)).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// H5: what is pinned or in line stays.
+    fn may_remove(&self, key: &K) -> bool {
+        self.pins.is_empty() || !self.pins.touches(key)
+    }
+
+    fn choose_victims(&mut self, limit: usize, removals: &mut Removals<K>) {
+        let Some(ledger) = self.books.ledger.as_mut() else { return };
+        let mut excess = ledger.excess();
+        if excess == 0 || !ledger.may_evict() {
+            return;
+        }
+        let mut chosen: BTreeSet<K> = removals.keys.iter().cloned().collect();
+        while excess > 0 && removals.keys.len() < limit && chosen.len() < ledger.keys() {
+            let pins = &self.pins;
+            let may_go = |key: &K| !chosen.contains(key) && (pins.is_empty() || !pins.touches(key));
+            let Some((key, candidate, freed)) = ledger.victim(&self.map, may_go) else { break };
+            ledger.went(&candidate);
+            excess = excess.saturating_sub(freed);
+            chosen.insert(key.clone());
+            removals.keys.push(key);
+            removals.evicted += 1;
+        }
+    }
+
+    /// One commit that removes these keys. `None` if the log has no space for it now.
+    fn remove(&mut self, Removals { keys, evicted }: Removals<K>) -> Option<AppliedPart> {
+        let mut encoded = EncodedWrites::new();
+        let mut reservation = 0;
+        if self.log.is_some() {
+            for key in &keys {
+                // It was encoded before, when it was written.
+                encode_write::<K, V>(&mut encoded, key, None, Expiry::NEVER).ok()?;
+            }
+            reservation = Log::reservation_bytes(&encoded, 1);
+        }
+        if !self.try_reserve(reservation) {
+            return None;
+        }
+        let timestamp = self.sequencer.take(1);
+        let count = keys.len();
+        // Where new keys push out others and nobody scans, those to be put in order must not gather for ever.
+        self.map.settle(2 * count);
+        for key in keys {
+            self.store(timestamp, key, None, Expiry::NEVER);
+        }
+        if let Some(ledger) = &mut self.books.ledger {
+            ledger.written = 0;
+        }
+        if let Some(meters) = self.map.meters() {
+            meters.count(evicted as u64, (count - evicted) as u64);
+        }
+        Some(append(self.log.as_deref(), timestamp, &encoded, &self.own_log, reservation))
+    }
+
+    /// What was removed or overwritten is still held, for readers or until the horizon passes it.
+    fn reclaim_over_the_limit(&mut self) {
+        let over = self.books.ledger.as_ref().is_some_and(|ledger| ledger.needs_reclamation());
+        if over && self.sweeps && !self.remembered.is_empty() {
+            let horizon = self.readers.refresh();
+            self.sweep_up_to(horizon, SWEEPS_OVER_THE_LIMIT);
+        }
+    }
+
+    /// Lets others see what the books say.
+    pub(super) fn publish(&self) {
+        if let (Some(meters), Some(ledger)) = (self.map.meters(), &self.books.ledger) {
+            meters.set(ledger.usage());
+        }
+    }
+
+    /// Whether a limit lets these writes take place. Before anything is changed (T1).
+    pub(super) fn check_room<'w>(
+        &self,
+        writes: impl Iterator<Item = (&'w K, Option<&'w Arc<V>>)>,
+    ) -> Result<(), Reject> {
+        let has_room = self.books.ledger.as_ref().is_none_or(|ledger| ledger.has_room(&self.map, writes));
+        if has_room { Ok(()) } else { Err(Reject::MemoryLimit) }
+    }
+
+    /// [`ShardCore::check_room`] for a part.
+    pub(super) fn check_room_for(&self, part: &Part<K, V>) -> Result<(), Reject> {
+        self.check_room(part.writes.iter().zip(part.values.iter().map(Option::as_ref)))
+    }
+
+    /// When an entry expires that is written without a time of its own.
+    pub(super) fn default_expiry(&self) -> Expiry {
+        self.default_ttl.and_then(|ttl| self.map.clock().after(ttl)).unwrap_or_default()
+    }
+
+    /// [`ShardCore::store`] with the books kept.
+    pub(super) fn store_watched(
+        &mut self,
+        (timestamp, horizon): (Timestamp, Timestamp),
+        key: K,
+        value: Option<Arc<V>>,
+        expires: Expiry,
+    ) {
+        self.map.clock().note(expires);
+        let (map, kept, stored) = (Arc::clone(&self.map), key.clone(), value.clone());
+        let garbage_before = self.garbage.len();
+        let mut before = None;
+        let ledger = &mut self.books.ledger;
+        let tick = map.meters().map_or(0, Meters::now);
+        let mut watch = |chain: &mut crate::chain::Chain<V>, was: Option<Before<V>>| {
+            let was_live = was.as_ref().is_some_and(|was| was.value.is_some());
+            before = was;
+            let Some(ledger) = ledger else { return };
+            if was_live {
+                chain.touch(tick);
+            } else if chain.newest().value.is_some() {
+                chain.set_slot(ledger.next_slot());
+                let keys = ledger.keys();
+                chain.set_access(Access::new(tick, ledger.policy.came(map.hash(&kept), keys)));
+            }
+        };
+        let version = Version { timestamp, expires, value };
+        let remembered =
+            map.apply(key, version, (horizon, &self.readers), &mut self.garbage, Some(&mut watch));
+        if let Some(key) = remembered {
+            self.remembered.push_back((timestamp, key));
+        }
+        let garbage = &self.garbage[garbage_before..];
+        self.books.stored(&map, &kept, (stored.as_ref(), expires), before.as_ref(), garbage);
+    }
+}
