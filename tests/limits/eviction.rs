@@ -18,7 +18,10 @@ fn builder(limit: u64, eviction: Eviction) -> EngineBuilder<u64, Vec<u8>> {
 
 /// Eight tasks write ten times the limit, and look at what is used after every write.
 async fn write_ten_times_the_limit(eviction: Eviction) {
-    let limit = effort(1 << 20, 64 << 20);
+    let limit = match std::env::var("ANABRANCH_EFFORT").as_deref() {
+        Ok("full") => 64 << 20,
+        _ => effort(1 << 20, 8 << 20),
+    };
     let directory = tempfile::tempdir().unwrap();
     let engine = builder(limit, eviction).open(directory.path()).await.unwrap();
     let writes = 10 * limit / (VALUE_BYTES as u64 * TASKS);
@@ -29,7 +32,9 @@ async fn write_ten_times_the_limit(eviction: Eviction) {
                 let mut most = 0;
                 for write in 0..writes {
                     db.insert(write * TASKS + task, vec![1; VALUE_BYTES]).await.unwrap();
-                    most = most.max(db.memory_info().current_bytes);
+                    let info = db.memory_info();
+                    // A checkpoint under way is a reader: what goes meanwhile is still there for it.
+                    most = most.max(info.current_bytes.saturating_sub(info.reclaimable_bytes));
                     // Something is asked for again and again.
                     db.get(&(write % 100)).unwrap();
                 }
@@ -45,6 +50,7 @@ async fn write_ten_times_the_limit(eviction: Eviction) {
     engine.sync().await.unwrap();
     let info = engine.memory_info();
     assert!(most <= limit + limit / 20, "{most} bytes of {limit} under {eviction:?}: {info:?}");
+    assert!(info.current_bytes <= limit + limit / 20, "{eviction:?} gives back what went: {info:?}");
     assert!(info.current_bytes > limit * 4 / 5, "{eviction:?} uses what there is: {info:?}");
     // Keys are new, and values of one size: more than one for each write would be wasted.
     assert!(info.evictions > 0 && info.evictions <= writes * TASKS, "{eviction:?}: {info:?}");

@@ -1,17 +1,29 @@
 //! What is retained for readers of changes is gone through when an engine is opened, and not held.
 
+use std::process::Command;
+
 use anabranch::{Durability, Engine, Flush, Timestamp};
 
-use crate::{ALLOCATOR, ALONE};
+use crate::ALLOCATOR;
 
 const VALUE_BYTES: usize = 16 << 10;
 const COMMITS: u64 = 4_000;
 /// A third of what is retained.
 const HELD_BYTES_MAX: usize = 20 << 20;
 
+/// In a process of its own, since the allocator keeps the peak of a whole process.
+#[test]
+fn opening_holds_a_segment_at_a_time_of_what_is_retained_for_readers_of_changes() {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "opening::opening_in_a_process_of_its_own", "--ignored", "--nocapture"]);
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 #[tokio::test]
-async fn opening_holds_a_segment_at_a_time_of_what_is_retained_for_readers_of_changes() {
-    let _alone = ALONE.lock().await;
+#[ignore = "is run by the test above"]
+async fn opening_in_a_process_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let open = || {
         let builder: anabranch::EngineBuilder<u64, Vec<u8>> = Engine::builder();
