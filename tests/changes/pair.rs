@@ -278,7 +278,8 @@ fn leader_and_follower_crash_in_turn_and_are_identical_at_ten_timestamps() {
         println!("{:#?}", run(seed.parse().expect("ANABRANCH_SEED is a number")).trace);
         return;
     }
-    let seeds = effort(20, 2_000);
+    let seeds =
+        std::env::var("ANABRANCH_SEEDS").map_or(effort(20, 500), |seeds| seeds.parse().expect("a number"));
     let (mut leader, mut follower, mut anew) = (0_u64, 0_u64, 0_u64);
     for seed in 1..=seeds {
         let world = run(seed);

@@ -197,6 +197,9 @@ impl Seed {
             }
             Err(error) => return Err(format!("opening: {error:?}")),
         };
+        if self.config.limited && !self.settle(&engine).await? {
+            return Ok(false);
+        }
         self.look(&engine)?;
         let engine = Arc::new(engine);
         self.working = Arc::downgrade(&engine);
@@ -240,6 +243,9 @@ impl Seed {
                 let again = self.config.open(&self.disk, self.random.fork()).await;
                 let again = again.map_err(|error| format!("opening after a drop: {error:?}"))?;
                 self.loss = self.loss_by_fault();
+                if self.config.limited && !self.settle(&again).await? {
+                    return Ok(false);
+                }
                 self.look(&again)?;
                 self.left = Content::read(&again.handle())?;
                 Ok(again.close().await.is_ok())
@@ -260,6 +266,22 @@ impl Seed {
                 tokio::spawn(Worker { engine, config, history, random, origin, process }.run())
             })
             .collect()
+    }
+
+    /// What an engine removes by itself while it opens is a commit like any other, which power loss may take back in a
+    /// relaxed mode. What is looked at must stay. `false` if that was cut off.
+    async fn settle(&mut self, engine: &Engine<Key, Value>) -> Result<bool, String> {
+        for _ in 0..PATIENCE {
+            if let Err(error) = engine.sync().await {
+                self.tally.recoveries_crashed += 1;
+                return if self.cut_off() { Ok(false) } else { Err(format!("syncing at first: {error:?}")) };
+            }
+            let stats = engine.stats();
+            if stats.synced == stats.durable {
+                return Ok(true);
+            }
+        }
+        Err(format!("it never settles: {:?}", engine.stats()))
     }
 
     fn look(&mut self, engine: &Engine<Key, Value>) -> Result<(), String> {
