@@ -86,8 +86,9 @@ async fn a_process_exports_metrics_and_ends_cleanly_at_ctrl_c() {
         loop {
             let Reply { head, body } = get(address, "/metrics").await;
             assert!(head.contains("text/plain"), "{head}");
-            let commits = body.lines().find(|line| line.starts_with("anabranch_commits_total{"));
-            if commits.is_some() && body.contains("anabranch_sync_seconds") {
+            // The counters are there from the beginning, as zero.
+            let mut commits = body.lines().filter(|line| line.starts_with("anabranch_commits_total{"));
+            if commits.any(|line| !line.ends_with(" 0")) && body.contains("anabranch_sync_seconds") {
                 return body;
             }
             sleep(Duration::from_millis(50)).await;
