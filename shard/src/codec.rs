@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use anabranch_wal::EncodedWrites;
 
 use crate::expiry::Expiry;
-use crate::nesting::{DEPTH_MAX, is_too_deep, overstates};
+use crate::nesting::check;
 use crate::reject::{Reject, panic_message};
 use crate::{Key, Value};
 
@@ -52,10 +52,7 @@ pub fn encode<T: serde::Serialize>(bytes: &mut Vec<u8>, content: &T) -> Result<(
     let encoded = catch_unwind(AssertUnwindSafe(|| rmp_serde::encode::write_named(bytes, content)));
     match encoded {
         // It could not be decoded again.
-        Ok(Ok(())) if is_too_deep(&bytes[start..]) => {
-            Err(format!("{name} can't be encoded: it nests more than {DEPTH_MAX} deep"))
-        }
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => check(&bytes[start..]).map_err(|flaw| format!("{name} can't be encoded: {flaw}")),
         Ok(Err(error)) => Err(format!("{name} can't be encoded: {error}")),
         Err(panic) => Err(format!("{name} can't be encoded: it panicked: {}", panic_message(&*panic))),
     }
@@ -80,12 +77,7 @@ pub fn decode_value<V: Value>(key: &[u8], bytes: &[u8]) -> Result<V, DecodeError
 }
 
 fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    if is_too_deep(bytes) {
-        return Err(format!("it nests more than {DEPTH_MAX} deep"));
-    }
-    if overstates(bytes) {
-        return Err("a list in it claims to have more elements than there are bytes".to_owned());
-    }
+    check(bytes).map_err(|flaw| flaw.to_string())?;
     let mut rest = bytes;
     let decoded = catch_unwind(AssertUnwindSafe(|| {
         T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)).map_err(|error| error.to_string())

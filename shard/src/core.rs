@@ -129,7 +129,8 @@ enum Space {
 }
 
 impl<K: Key, V: Value> ShardCore<K, V> {
-    /// A shard over `map`, which may have been loaded before.
+    /// A shard over `map`, which may have been loaded before. With a limit of memory, the map notes accesses
+    /// ([`ShardMap::with_clock`]).
     #[must_use]
     pub fn new(
         map: Arc<ShardMap<K, V>>,
@@ -137,10 +138,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         sequencer: Arc<Sequencer>,
         log: Option<Arc<Log>>,
         sweeps: bool,
+        limit: Option<Share<K, V>>,
     ) -> Self {
         let own_log = log.iter().map(|log| log.id()).collect();
-        let books = Books::open(&map, None);
-        Self {
+        let default_ttl = limit.as_ref().and_then(|share| share.eviction.default_ttl());
+        let books = Books::open(&map, limit);
+        let core = Self {
             map,
             sequencer,
             readers,
@@ -156,23 +159,16 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             reclaimed: Timestamp::ZERO,
             garbage: Vec::new(),
             books,
-            default_ttl: None,
+            default_ttl,
             outbox: Outbox::default(),
             counters: Arc::default(),
-        }
+        };
+        core.publish();
+        core
     }
 
     pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
         &self.counters
-    }
-
-    /// With a limit of memory. The map notes accesses ([`ShardMap::with_clock`]).
-    #[must_use]
-    pub fn with_limit(mut self, share: Share<K, V>) -> Self {
-        self.default_ttl = share.eviction.default_ttl();
-        self.books = Books::open(&self.map, Some(share));
-        self.publish();
-        self
     }
 
     /// A commit of this shard alone arrives.
@@ -273,7 +269,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Ok(None);
         }
         validate(&self.map, part, self.reclaimed)?;
-        self.check_room_for(part)?;
+        self.books.check_room(&self.map, part.writes_with_values())?;
         let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) else { return Ok(Some(0)) };
         let bytes = Log::reservation_bytes(&part.encoded, participants);
         Ok(log.try_reserve(bytes).then_some(bytes))
@@ -313,7 +309,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let reservation = if self.log.is_some() { Log::reservation_bytes(encoded, 1) } else { 0 };
         // Where there is no room in memory, it is turned down in order of arrival.
         if !self.is_clear_for(&Footprint::of_write(&key))
-            || self.check_room(std::iter::once((&key, value.as_ref()))).is_err()
+            || self.books.check_room(&self.map, std::iter::once((&key, value.as_ref()))).is_err()
             || !self.try_reserve(reservation)
         {
             return Err((key, value));
@@ -357,7 +353,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     /// Whether nothing is in the way of something with this footprint.
     fn is_clear_for(&self, footprint: &Footprint<'_, K>) -> bool {
-        self.arrivals.is_empty() && (self.pins.is_empty() || !self.pins.conflicts(footprint))
+        self.arrivals.is_empty() && !self.pins.conflicts(footprint)
     }
 
     fn arrive(&mut self, job: Job<K, V>) {
@@ -399,9 +395,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return self.turn_down(job, reject, reservation);
         }
         let one_phase = !matches!(job, Job::Prepare(_));
-        if one_phase
-            && (self.pins.is_empty() || !job.with_footprint(|footprint| self.pins.conflicts(footprint)))
-        {
+        if one_phase && !job.with_footprint(|footprint| self.pins.conflicts(footprint)) {
             return self.run(Admitted { job, reservation });
         }
         self.next_arrival += 1;
@@ -420,7 +414,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         match job {
             Job::Commit(Commit { part, .. }) | Job::Prepare(Prepare { part, .. }) => {
                 validate(&self.map, part, self.reclaimed)?;
-                self.check_room_for(part)
+                self.books.check_room(&self.map, part.writes_with_values())
             }
             Job::Update(..) | Job::Batch(..) => Ok(()),
         }
@@ -527,7 +521,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             (Some(_), Some(_)) => expires,
             (None, Some(_)) => self.default_expiry(),
         };
-        if let Err(reject) = self.check_room(std::iter::once((&key, new.as_ref()))) {
+        if let Err(reject) = self.books.check_room(&self.map, std::iter::once((&key, new.as_ref()))) {
             self.unreserve(reservation);
             return Ran::Failed(reject);
         }
@@ -599,12 +593,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Err(beyond_the_claim);
         }
         validate(&self.map, &part, self.reclaimed)?;
-        let has_room = self.books.ledger.as_ref().is_none_or(|ledger| {
-            ledger.has_room(&self.map, part.writes.iter().zip(part.values.iter().map(Option::as_ref)))
-        });
-        if !has_room {
-            return Err(Reject::MemoryLimit);
-        }
+        self.books.check_room(&self.map, part.writes_with_values())?;
         if let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) {
             let needed = Log::reservation_bytes(&part.encoded, participants.len());
             let more = needed.saturating_sub(*reservation);

@@ -72,11 +72,8 @@ impl<K: Key, V: Value> Shard<K, V> {
         ShardOptions { sweeps, lends_turn }: ShardOptions,
         limit: Option<Share<K, V>>,
     ) -> Self {
-        let core = ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps);
-        let core = match limit {
-            Some(share) => core.with_limit(share),
-            None => core,
-        };
+        let core =
+            ShardCore::new(Arc::clone(&map), readers, Arc::clone(&sequencer), log.clone(), sweeps, limit);
         let failed = Arc::new(Notify::new());
         let woken = Arc::clone(&failed);
         sequencer.health().on_fault(move || woken.notify_one());
@@ -109,16 +106,12 @@ impl<K: Key, V: Value> Shard<K, V> {
         encoded: &EncodedWrites,
     ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
-        match turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded)) {
-            Some((Ok(applied), leftovers)) => {
-                turn.report(&[applied], [leftovers]);
-                Inline::Done(applied.timestamp)
-            }
-            Some((Err(write), leftovers)) => {
-                turn.report(&[], [leftovers]);
-                Inline::InTheWay(write)
-            }
-            None => Inline::Poisoned,
+        let ran = turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded));
+        let Some((written, leftovers)) = ran else { return Inline::Poisoned };
+        turn.report(written.as_ref().map_or(&[], std::slice::from_ref), [leftovers]);
+        match written {
+            Ok(applied) => Inline::Done(applied.timestamp),
+            Err(write) => Inline::InTheWay(write),
         }
     }
 
@@ -130,20 +123,14 @@ impl<K: Key, V: Value> Shard<K, V> {
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
     ) -> Inline<Result<Updated<V>, Reject>, K> {
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key) };
-        match turn.run_at_once(core, |core| core.change_at_once(key, change)) {
-            Some((Ok(Ran::Done(updated, applied)), leftovers)) => {
-                turn.report(applied.as_slice(), [leftovers]);
-                Inline::Done(Ok(updated))
-            }
-            Some((Ok(Ran::Failed(reject)), leftovers)) => {
-                turn.report(&[], [leftovers]);
-                Inline::Done(Err(reject))
-            }
-            Some((Ok(Ran::NoRoom(key, _)) | Err(key), leftovers)) => {
-                turn.report(&[], [leftovers]);
-                Inline::InTheWay(key)
-            }
-            None => Inline::Poisoned,
+        let ran = turn.run_at_once(core, |core| core.change_at_once(key, change));
+        let Some((changed, leftovers)) = ran else { return Inline::Poisoned };
+        let applied = if let Ok(Ran::Done(_, applied)) = &changed { *applied } else { None };
+        turn.report(applied.as_slice(), [leftovers]);
+        match changed {
+            Ok(Ran::Done(updated, _)) => Inline::Done(Ok(updated)),
+            Ok(Ran::Failed(reject)) => Inline::Done(Err(reject)),
+            Ok(Ran::NoRoom(key, _)) | Err(key) => Inline::InTheWay(key),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::chain::{Chain, Version};
 use crate::evict::{Candidate, Eviction, Policy};
 use crate::expiry::Expiry;
 use crate::map::{Before, ShardMap};
+use crate::reject::Reject;
 use crate::{Key, Value};
 
 /// How to measure what keys and values hold on the heap, without what is in them in place. Plain functions, so that
@@ -106,6 +107,16 @@ impl<K: Key, V: Value> Books<K, V> {
             });
         }
         books
+    }
+
+    /// Whether a limit lets these writes take place. Before anything is changed (T1).
+    pub(crate) fn check_room<'w>(
+        &self,
+        map: &ShardMap<K, V>,
+        writes: impl Iterator<Item = (&'w K, Option<&'w Arc<V>>)>,
+    ) -> Result<(), Reject> {
+        let has_room = self.ledger.as_ref().is_none_or(|ledger| ledger.has_room(map, writes));
+        if has_room { Ok(()) } else { Err(Reject::MemoryLimit) }
     }
 
     /// A version was stored, and these are what it and the horizon left behind.

@@ -9,48 +9,47 @@
 /// Arrays and maps within each other. JSON readers stop at 128.
 pub(crate) const DEPTH_MAX: usize = 256;
 
-/// Whether a list or a map in `bytes` claims more than can be true: all elements that are still to come, on every level
-/// together, take a byte each at the least. Other flaws are left for the decoder to say: it sets nothing aside for texts.
-pub(crate) fn overstates(mut bytes: &[u8]) -> bool {
-    let mut to_come = 1_u64;
-    while to_come > 0 {
-        let Some(inner) = skip_token(&mut bytes) else { return false };
-        to_come = to_come - 1 + inner;
-        if to_come > bytes.len() as u64 {
-            return true;
-        }
-    }
-    false
+/// What is wrong with the shape of encoded bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Flaw {
+    #[error("it nests more than {DEPTH_MAX} deep")]
+    TooDeep,
+    #[error("a list in it claims to have more elements than there are bytes")]
+    Overstated,
+    #[error("{0} bytes are left over")]
+    LeftOver(usize),
 }
 
-/// Whether the value at the front of `bytes` nests deeper than [`DEPTH_MAX`]. What is no `MessagePack` is left for
-/// the decoder to say.
-pub(crate) fn is_too_deep(mut bytes: &[u8]) -> bool {
+/// Whether `bytes` are one value, that nests no deeper than [`DEPTH_MAX`], and in which no list or map claims more than
+/// can be true: all elements that are still to come, on every level together, take a byte each at the least. Other
+/// flaws, and what is no `MessagePack`, are left for the decoder to say: it sets nothing aside for texts.
+pub(crate) fn check(mut bytes: &[u8]) -> Result<(), Flaw> {
     // A level takes a byte.
-    if bytes.len() <= DEPTH_MAX {
-        return false;
-    }
-    // How many values are left on each level.
-    let mut left = [0_u64; DEPTH_MAX + 1];
-    let mut depth = 0;
-    left[0] = 1;
-    loop {
-        while left[depth] == 0 {
-            if depth == 0 {
-                return false;
-            }
-            depth -= 1;
+    let may_be_deep = bytes.len() > DEPTH_MAX;
+    let mut to_come = 1_u64;
+    // How many values are left on each level that has begun.
+    let mut levels = Vec::new();
+    while to_come > 0 {
+        let Some(inner) = skip_token(&mut bytes) else { return Ok(()) };
+        to_come = to_come - 1 + inner;
+        if to_come > bytes.len() as u64 {
+            return Err(Flaw::Overstated);
         }
-        left[depth] -= 1;
-        let Some(inner) = skip_token(&mut bytes) else { return false };
+        if !may_be_deep {
+            continue;
+        }
+        if let Some(left) = levels.last_mut() {
+            *left -= 1;
+        }
         if inner > 0 {
-            if depth == DEPTH_MAX {
-                return true;
+            if levels.len() == DEPTH_MAX {
+                return Err(Flaw::TooDeep);
             }
-            depth += 1;
-            left[depth] = inner;
+            levels.push(inner);
         }
+        while levels.pop_if(|left| *left == 0).is_some() {}
     }
+    if bytes.is_empty() { Ok(()) } else { Err(Flaw::LeftOver(bytes.len())) }
 }
 
 /// Goes past a number, a text or the like, or past the head of an array or a map, and returns how many values
@@ -164,13 +163,35 @@ mod tests {
             ("lists within each other", [list(6), list(5), vec![1, 2, 3, 4, 5]].concat()),
         ];
         for (what, bytes) in lies {
-            assert!(overstates(&bytes), "{what}");
+            assert_eq!(check(&bytes), Err(Flaw::Overstated), "{what}");
             let refused = decode_value::<Vec<u64>>(b"key", &bytes).unwrap_err();
             assert!(refused.reason.contains("claims"), "{what}: {refused}");
         }
         let nested = [list(2), list(3), vec![1, 2, 3], list(0)].concat();
-        assert!(!overstates(&nested));
+        assert_eq!(check(&nested), Ok(()));
         assert_eq!(decode_value::<Vec<Vec<u64>>>(b"key", &nested).unwrap(), [vec![1, 2, 3], vec![]]);
+    }
+
+    /// Says that it has so many elements, and has two.
+    struct Liar(usize);
+
+    impl Serialize for Liar {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeSeq;
+            let mut list = serializer.serialize_seq(Some(self.0))?;
+            list.serialize_element(&1)?;
+            list.serialize_element(&2)?;
+            list.end()
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let mut bytes = vec![7];
+        assert_eq!(encode(&mut bytes, &Liar(2)), Ok(()));
+        assert_eq!(decode_value::<Vec<u8>>(b"key", &bytes[1..]).unwrap(), [1, 2]);
+        assert!(encode(&mut Vec::new(), &Liar(3)).unwrap_err().contains("claims"));
+        assert!(encode(&mut Vec::new(), &Liar(1)).unwrap_err().contains("1 bytes are left over"));
     }
 
     #[test]
@@ -179,7 +200,8 @@ mod tests {
         let map: BTreeMap<String, Vec<Option<f64>>> =
             (0..2_000).map(|key| (format!("{key:0>300}"), vec![Some(1.5), None])).collect();
         encode(&mut bytes, &(map, vec![i64::MIN; 70_000], "text".repeat(20_000), u128::MAX)).unwrap();
-        assert!(!is_too_deep(&bytes) && !overstates(&bytes));
-        assert!(!is_too_deep(&bytes[..bytes.len() / 2]), "what ends early is for the decoder to refuse");
+        assert_eq!(check(&bytes), Ok(()));
+        // What ends early claims more than there is, and is not deep either.
+        assert_eq!(check(&bytes[..bytes.len() / 2]), Err(Flaw::Overstated));
     }
 }

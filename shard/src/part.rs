@@ -65,6 +65,11 @@ impl<K, V> Part<K, V> {
         self.writes.is_empty() && self.offsets.is_empty()
     }
 
+    /// The keys written, each with its value.
+    pub(crate) fn writes_with_values(&self) -> impl Iterator<Item = (&K, Option<&Arc<V>>)> {
+        self.writes.iter().zip(self.values.iter().map(Option::as_ref))
+    }
+
     /// Whether everything that `other` reads and writes is named here. A written key covers a read of it; a
     /// read does not cover a write.
     pub(crate) fn covers(&self, other: &Self) -> bool

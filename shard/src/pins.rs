@@ -106,11 +106,15 @@ impl<K: Clone + Ord> Pins<K> {
     /// Whether a live entry, pinned or in line, names this key or has a range around it. Eviction passes over
     /// such keys (H5).
     pub(crate) fn touches(&self, key: &K) -> bool {
-        self.queues.contains_key(key) || ranges_around(&self.ranges, key).next().is_some()
+        !self.is_empty()
+            && (self.queues.contains_key(key) || ranges_around(&self.ranges, key).next().is_some())
     }
 
     /// Whether a newcomer with this footprint would have to wait (V2, V3).
     pub(crate) fn conflicts(&self, footprint: &Footprint<'_, K>) -> bool {
+        if self.is_empty() {
+            return false;
+        }
         footprint.writes.iter().any(|key| self.touches(key))
             || footprint.reads.iter().any(|key| self.queues.get(key).is_some_and(Queue::has_write))
             || footprint.ranges.iter().filter(|bounds| holds_a_key(bounds)).any(|bounds| {

@@ -13,8 +13,6 @@ use crate::codec::encode_write;
 use crate::expiry::Expiry;
 use crate::map::Before;
 use crate::meters::Meters;
-use crate::part::Part;
-use crate::reject::Reject;
 use crate::sequencer::AppliedPart;
 use crate::{Key, Value};
 
@@ -82,12 +80,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         let now = self.map.clock().now();
         let past = self.books.expiring.iter().take_while(|(expires, _)| expires.is_past(now));
-        past.take(limit).filter(|(_, key)| self.may_remove(key)).map(|(_, key)| key.clone()).collect()
-    }
-
-    /// H5: what is pinned or in line stays.
-    fn may_remove(&self, key: &K) -> bool {
-        self.pins.is_empty() || !self.pins.touches(key)
+        // H5: what is pinned or in line stays.
+        past.take(limit).filter(|(_, key)| !self.pins.touches(key)).map(|(_, key)| key.clone()).collect()
     }
 
     fn choose_victims(&mut self, limit: usize, removals: &mut Removals<K>) {
@@ -99,7 +93,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let mut chosen: BTreeSet<K> = removals.keys.iter().cloned().collect();
         while excess > 0 && removals.keys.len() < limit && chosen.len() < ledger.keys() {
             let pins = &self.pins;
-            let may_go = |key: &K| !chosen.contains(key) && (pins.is_empty() || !pins.touches(key));
+            let may_go = |key: &K| !chosen.contains(key) && !pins.touches(key);
             let Some((key, candidate, freed)) = ledger.victim(&self.map, may_go) else { break };
             ledger.went(&candidate);
             excess = excess.saturating_sub(freed);
@@ -125,8 +119,6 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         let timestamp = self.sequencer.take(1);
         let count = keys.len();
-        // Where new keys push out others and nobody scans, those to be put in order must not gather for ever.
-        self.map.settle(2 * count);
         for key in keys {
             self.store(timestamp, key, None, Expiry::NEVER);
         }
@@ -153,20 +145,6 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if let (Some(meters), Some(ledger)) = (self.map.meters(), &self.books.ledger) {
             meters.set(ledger.usage());
         }
-    }
-
-    /// Whether a limit lets these writes take place. Before anything is changed (T1).
-    pub(super) fn check_room<'w>(
-        &self,
-        writes: impl Iterator<Item = (&'w K, Option<&'w Arc<V>>)>,
-    ) -> Result<(), Reject> {
-        let has_room = self.books.ledger.as_ref().is_none_or(|ledger| ledger.has_room(&self.map, writes));
-        if has_room { Ok(()) } else { Err(Reject::MemoryLimit) }
-    }
-
-    /// [`ShardCore::check_room`] for a part.
-    pub(super) fn check_room_for(&self, part: &Part<K, V>) -> Result<(), Reject> {
-        self.check_room(part.writes.iter().zip(part.values.iter().map(Option::as_ref)))
     }
 
     /// When an entry expires that is written without a time of its own.
