@@ -343,8 +343,9 @@ pub(crate) async fn write_entries<K: Key, V: Value>(
     let mut unread = Some((Bound::Unbounded, Bound::Unbounded));
     while let Some(bounds) = unread.take() {
         // What has expired is in it, with its expiry: its removal is logged later.
-        let page = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, (timestamp, 0));
-        for PageEntry { key, timestamp, expires, value } in &page.entries {
+        let mut page = Vec::new();
+        let last = map.page(&bounds, false, CHECKPOINT_PAGE_KEYS, (timestamp, 0), |entry| page.push(entry));
+        for PageEntry { key, timestamp, expires, value } in &page {
             writer
                 .push(
                     *timestamp,
@@ -357,7 +358,7 @@ pub(crate) async fn write_entries<K: Key, V: Value>(
                 writer.write_block().await?;
             }
         }
-        unread = page.resume_after.map(|last| (Bound::Excluded(last), Bound::Unbounded));
+        unread = last.map(|last| (Bound::Excluded(last), Bound::Unbounded));
         tokio::task::yield_now().await;
     }
     Ok(())

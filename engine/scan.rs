@@ -14,7 +14,7 @@ use futures_core::Stream;
 use crate::Error;
 use crate::inner::{Closed, check_age};
 
-/// The first page is small, for short scans over many shards; later ones grow.
+/// The first pages are small, for short scans over many shards; later ones grow to half of what came before them.
 const FIRST_PAGE_KEYS: usize = 32;
 const PAGE_KEYS_MAX: usize = 512;
 /// A stream lets other tasks run after so many entries.
@@ -45,7 +45,8 @@ struct Cursor<K, V> {
     front: VecDeque<(K, Arc<V>)>,
     /// From the back: the last key first.
     back: VecDeque<(K, Arc<V>)>,
-    page: usize,
+    /// How many keys were looked at.
+    seen: usize,
 }
 
 /// Which end a step takes from.
@@ -68,7 +69,7 @@ impl<K: Key, V: Value> Scan<K, V> {
             unfetched: Some(bounds.clone()),
             front: VecDeque::new(),
             back: VecDeque::new(),
-            page: FIRST_PAGE_KEYS,
+            seen: 0,
         };
         Self {
             cursors: shards.iter().map(cursor).collect(),
@@ -143,16 +144,20 @@ impl<K: Key, V: Value> Scan<K, V> {
 
     /// The cursor with the first key, or with the last.
     fn nearest_cursor(&mut self, end: End) -> Option<usize> {
-        for cursor in &mut self.cursors {
-            cursor.fill(end, (self.timestamp, self.moment));
+        let at = (self.timestamp, self.moment);
+        let mut nearest: Option<(&K, usize)> = None;
+        for (index, cursor) in self.cursors.iter_mut().enumerate() {
+            cursor.fill(end, at);
+            let Some(key) = cursor.peek(end) else { continue };
+            let is_nearer = nearest.is_none_or(|(other, _)| match end {
+                End::Front => key < other,
+                End::Back => key > other,
+            });
+            if is_nearer {
+                nearest = Some((key, index));
+            }
         }
-        let keys =
-            self.cursors.iter().enumerate().filter_map(|(index, cursor)| Some((cursor.peek(end)?, index)));
-        match end {
-            End::Front => keys.min_by(|a, b| a.0.cmp(b.0)),
-            End::Back => keys.max_by(|a, b| a.0.cmp(b.0)),
-        }
-        .map(|(_, index)| index)
+        nearest.map(|(_, index)| index)
     }
 }
 
@@ -168,10 +173,13 @@ impl<K: Key, V: Value> Cursor<K, V> {
                 return;
             }
             let Some(bounds) = self.unfetched.take() else { return };
-            let page = self.map.page(&bounds, end == End::Back, self.page, at);
-            self.page = (self.page * 2).min(PAGE_KEYS_MAX);
-            buffer.extend(page.entries.into_iter().map(|entry| (entry.key, entry.value)));
-            self.unfetched = page.resume_after.map(|last| match end {
+            let limit = (self.seen / 2).clamp(FIRST_PAGE_KEYS, PAGE_KEYS_MAX);
+            self.seen += limit;
+            buffer.reserve(limit);
+            let resume_after = self.map.page(&bounds, end == End::Back, limit, at, |entry| {
+                buffer.push_back((entry.key, entry.value));
+            });
+            self.unfetched = resume_after.map(|last| match end {
                 End::Front => (Bound::Excluded(last), bounds.1),
                 End::Back => (bounds.0, Bound::Excluded(last)),
             });

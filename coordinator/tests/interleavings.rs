@@ -85,7 +85,7 @@ impl World {
         let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         let maps: Vec<_> = (0..SHARDS).map(|_| Arc::new(ShardMap::new(1))).collect();
         let shard = |map: &Arc<ShardMap<u64, u64>>| {
-            Core::new(Arc::clone(map), Arc::clone(&readers), Arc::clone(&sequencer), None, true)
+            Core::new(Arc::clone(map), Arc::clone(&readers), Arc::clone(&sequencer), None, true, None)
         };
         let (ballots, votes) = unbounded_channel();
         let (dropped, let_go) = unbounded_channel();

@@ -89,45 +89,17 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         tree
     }
 
-    /// Up to `limit` keys within `bounds`, from the front or from the back.
-    pub(crate) fn page(
-        &self,
-        bounds: &Bounds<K>,
-        from_back: bool,
-        limit: usize,
-        exists: impl Fn(&K) -> bool,
-    ) -> Vec<K> {
-        if !holds_a_key(bounds) {
-            return Vec::new();
-        }
-        self.with_range(bounds, exists, |keys| {
-            if from_back {
-                keys.rev().take(limit).cloned().collect()
-            } else {
-                keys.take(limit).cloned().collect()
-            }
-        })
-    }
-
-    /// The first key within `bounds` that `matches` gives something for.
+    /// The first key within `bounds`, from the front or from the back, that `matches` gives something for.
     pub(crate) fn find_map<T>(
         &self,
         bounds: &Bounds<K>,
+        from_back: bool,
         exists: impl Fn(&K) -> bool,
         matches: impl FnMut(&K) -> Option<T>,
     ) -> Option<T> {
         if !holds_a_key(bounds) {
             return None;
         }
-        self.with_range(bounds, exists, |mut keys| keys.find_map(matches))
-    }
-
-    fn with_range<T>(
-        &self,
-        bounds: &Bounds<K>,
-        exists: impl Fn(&K) -> bool,
-        visit: impl FnOnce(std::collections::btree_set::Range<'_, K>) -> T,
-    ) -> T {
         let tree = self.tree.read();
         let tree = if self.pending.lock().keys.is_empty() {
             tree
@@ -135,7 +107,8 @@ impl<K: Clone + Ord> OrderedIndex<K> {
             drop(tree);
             RwLockWriteGuard::downgrade(self.merge(usize::MAX, exists))
         };
-        visit(tree.range((bounds.start_bound(), bounds.end_bound())))
+        let mut keys = tree.range((bounds.start_bound(), bounds.end_bound()));
+        if from_back { keys.rev().find_map(matches) } else { keys.find_map(matches) }
     }
 
     /// Removes keys, each together with what `remove` does for it in the hash map; it says whether the key is
@@ -213,8 +186,18 @@ mod tests {
                         index.settle(limit, |key| map.contains(key));
                     }
                     Step::Scan => {
-                        let found = index.page(&ALL, false, usize::MAX, |key| map.contains(key));
-                        prop_assert_eq!(found, map.iter().copied().collect::<Vec<_>>());
+                        for from_back in [false, true] {
+                            let mut found = Vec::new();
+                            let exists = |key: &u8| map.contains(key);
+                            let _: Option<()> = index.find_map(&ALL, from_back, exists, |key| {
+                                found.push(*key);
+                                None
+                            });
+                            if from_back {
+                                found.reverse();
+                            }
+                            prop_assert_eq!(found, map.iter().copied().collect::<Vec<_>>());
+                        }
                     }
                 }
             }
@@ -232,6 +215,6 @@ mod tests {
             index.sweep(0u8..100, |_| false, |_| true);
         }
         assert!(index.pending.lock().keys.len() <= 2 * STALE_MIN);
-        assert!(index.page(&ALL, false, 1, |_| false).is_empty());
+        assert!(index.find_map(&ALL, false, |_| false, |key| Some(*key)).is_none());
     }
 }

@@ -55,7 +55,7 @@ pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_
 pub use inline::{Inline, InlineCommit, commit_inline};
 pub use key::{Key, Value};
 pub use ledger::{Measure, Share, Usage};
-pub use map::{Page, PageEntry, ShardMap, Swept};
+pub use map::{PageEntry, ShardMap, Swept};
 pub use messages::{
     Barrier, Batch, Batched, Change, Changed, Commit, Decision, Fill, Prepare, Round, Row, Sweep,
     TransactionId, Update, Updated, Vote,

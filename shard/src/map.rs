@@ -22,16 +22,7 @@ use crate::pins::Bounds;
 use crate::readers::Readers;
 use crate::{Key, Value};
 
-/// A page of a scan.
-#[derive(Debug)]
-pub struct Page<K, V> {
-    /// Live entries, in the direction of the scan.
-    pub entries: Vec<PageEntry<K, V>>,
-    /// The last key looked at, if there may be more behind it.
-    pub resume_after: Option<K>,
-}
-
-/// An entry of a [`Page`].
+/// An entry that a scan found.
 #[derive(Debug)]
 pub struct PageEntry<K, V> {
     /// Its key.
@@ -180,8 +171,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     ) -> Option<Timestamp> {
         let expired = |key: &K| self.expired_between(key, moment, now);
         let key = keys.iter().find_map(expired);
-        let exists = |key: &K| self.entries.contains_key(key);
-        key.or_else(|| ranges.iter().find_map(|bounds| self.index.find_map(bounds, exists, expired)))
+        let within = |bounds| self.index.find_map(bounds, false, self.exists(), expired);
+        key.or_else(|| ranges.iter().find_map(within))
     }
 
     pub(crate) fn newest_timestamp(&self, key: &K) -> Option<Timestamp> {
@@ -192,29 +183,57 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// count. For the shard's writer.
     pub(crate) fn newer_in(&self, bounds: &Bounds<K>, timestamp: Timestamp) -> Option<Timestamp> {
         let newer = |key: &K| self.newest_timestamp(key).filter(|newest| *newest > timestamp);
-        self.index.find_map(bounds, |key| self.entries.contains_key(key), newer)
+        self.index.find_map(bounds, false, self.exists(), newer)
     }
 
-    /// Up to `limit` keys within `bounds`, and those of them that are live at the timestamp, and had not expired at
-    /// the moment. The caller is registered as a reader at or below it. A scan is no access of what it finds.
+    /// Looks at up to `limit` keys within `bounds`, in order or from the back, and takes those of them that are live at
+    /// the timestamp, and had not expired at the moment. The caller is registered as a reader at or below it. A scan is
+    /// no access of what it finds. Returns the last key looked at, if there may be more behind it.
+    ///
+    /// `take` runs while keys can't leave the order: it must not come back to the shard.
     pub fn page(
         &self,
         bounds: &Bounds<K>,
         from_back: bool,
         limit: usize,
-        (timestamp, moment): (Timestamp, u64),
-    ) -> Page<K, V> {
-        let mut keys = self.index.page(bounds, from_back, limit, |key| self.entries.contains_key(key));
-        let resume_after = if keys.len() == limit { keys.last().cloned() } else { None };
-        let entries = keys.drain(..).filter_map(|key| {
-            let (timestamp, expires, value) = {
-                let chain = self.entries.get(&key)?;
-                let version = chain.at(timestamp)?;
-                (version.timestamp, version.expires, version.live(|| moment).cloned()?)
-            };
-            Some(PageEntry { key, timestamp, expires, value })
-        });
-        Page { entries: entries.collect(), resume_after }
+        at: (Timestamp, u64),
+        mut take: impl FnMut(PageEntry<K, V>),
+    ) -> Option<K> {
+        self.walk(bounds, from_back, limit, |key| {
+            let entry = self.look(key, at, |key, _, version| {
+                let value = version.value.clone()?;
+                Some(PageEntry {
+                    key: key.clone(),
+                    timestamp: version.timestamp,
+                    expires: version.expires,
+                    value,
+                })
+            });
+            if let Some(entry) = entry.flatten() {
+                take(entry);
+            }
+        })
+    }
+
+    /// Shows up to `limit` keys within `bounds`, in order or from the back, dead or alive. Returns the last of them, if
+    /// there may be more behind it.
+    pub(crate) fn walk(
+        &self,
+        bounds: &Bounds<K>,
+        from_back: bool,
+        limit: usize,
+        mut show: impl FnMut(&K),
+    ) -> Option<K> {
+        let mut shown = 0;
+        self.index.find_map(bounds, from_back, self.exists(), |key| {
+            show(key);
+            shown += 1;
+            (shown >= limit).then(|| key.clone())
+        })
+    }
+
+    fn exists(&self) -> impl Fn(&K) -> bool {
+        |key| self.entries.contains_key(key)
     }
 
     /// How many keys are live at the timestamp and the moment, counting no further than `limit`. Looks at every key.
@@ -225,7 +244,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// Puts up to `limit` new keys where scans look for them, so that no scan has to. Returns whether there are more.
     pub fn settle(&self, limit: usize) -> bool {
-        self.index.settle(limit, |key| self.entries.contains_key(key))
+        self.index.settle(limit, self.exists())
     }
 
     /// Versions over all keys, and keys.
@@ -256,7 +275,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         match value {
             None => {
                 if self.entries.remove(&key).is_some() {
-                    self.index.sweep(std::iter::once(key), |key| self.entries.contains_key(key), |_| true);
+                    self.index.sweep(std::iter::once(key), self.exists(), |_| true);
                     self.versions.fetch_sub(1, Ordering::Relaxed);
                     self.count_live(true, false);
                 }
@@ -379,11 +398,6 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         Some(look(key, chain, version))
     }
 
-    /// Up to `limit` keys within bounds, in order, dead or alive.
-    pub(crate) fn keys(&self, bounds: &Bounds<K>, limit: usize) -> Vec<K> {
-        self.index.page(bounds, false, limit, |key| self.entries.contains_key(key))
-    }
-
     /// Looks at up to `limit` keys that were remembered, and reclaims what lies below `horizon`. The cost is
     /// in proportion to garbage, not to data. `forget` is told of keys that are gone altogether.
     pub(crate) fn sweep(
@@ -415,8 +429,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
         let mut keys = 0;
         if !dead.is_empty() {
-            let exists = |key: &K| self.entries.contains_key(key);
-            self.index.sweep(dead.into_iter(), exists, |key| {
+            self.index.sweep(dead.into_iter(), self.exists(), |key| {
                 let removed = self.entries.remove_if(key, |_, chain| chain.is_dead(horizon));
                 if let Some((key, _)) = &removed {
                     keys += 1;

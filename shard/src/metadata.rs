@@ -69,9 +69,10 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         at: (Timestamp, u64),
         measure: Option<Measure<K, V>>,
     ) -> (Vec<(K, Metadata)>, Option<K>) {
-        let keys = self.keys(bounds, limit);
-        let resume_after = if keys.len() == limit { keys.last().cloned() } else { None };
-        let known = |key: K| self.metadata(&key, at, measure).map(|metadata| (key, metadata));
-        (keys.into_iter().filter_map(known).collect(), resume_after)
+        let mut known = Vec::new();
+        let resume_after = self.walk(bounds, false, limit, |key| {
+            known.extend(self.metadata(key, at, measure).map(|metadata| (key.clone(), metadata)));
+        });
+        (known, resume_after)
     }
 }

@@ -178,7 +178,7 @@ fn commits(keys: &Keys, value: &Arc<Value>, reads: usize) -> f64 {
             map.load(keys.get(index).to_owned(), Timestamp::ZERO, Some(Arc::clone(value)), Expiry::NEVER);
         }
         let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
-        (Core::new(map, readers, Arc::clone(&sequencer), None, true), sequencer)
+        (Core::new(map, readers, Arc::clone(&sequencer), None, true, None), sequencer)
     };
     nanoseconds(prepare, |(core, sequencer), index| {
         let part = new_part(keys, index, value, reads);
@@ -364,7 +364,7 @@ mod tests {
         let sequencer = memory_sequencer();
         let map = Arc::new(ShardMap::new(1));
         let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
-        let mut core = Core::new(Arc::clone(&map), readers, Arc::clone(&sequencer), None, true);
+        let mut core = Core::new(Arc::clone(&map), readers, Arc::clone(&sequencer), None, true, None);
         let permits = Arc::new(Semaphore::new(1));
         let (reply, mut answer) = oneshot::channel();
         let permit = permits.try_acquire_owned().unwrap();
