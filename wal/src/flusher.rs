@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::disk::write_all_at;
+use crate::disk::{Wait, write_all_at};
 use crate::frame::{
     BatchHeader, BatchKind, NO_RECORD, SECTOR_BYTES, batch_bytes, payload_that_fits, put_batch,
 };
@@ -256,7 +256,8 @@ impl Flusher {
         } else {
             add(&self.control.counters.syncs, 1);
             let started = Instant::now();
-            file.write_and_sync(active.offset, output).await.map_err(|error| error.at(path))?;
+            let wait = if part.records <= 1 { Wait::Awake } else { Wait::Asleep };
+            file.write_and_sync(active.offset, output, wait).await.map_err(|error| error.at(path))?;
             self.control.counters.synced(started.elapsed(), self.ring.log.id());
         }
         add(&self.control.counters.written_bytes, length);

@@ -53,7 +53,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             let timestamp = (seen > Timestamp::ZERO).then_some(seen);
             return self.outbox.batch(reply, Batched { timestamp, failed });
         }
-        if let Err(reject) = self.books.check_room(&self.map, keys.iter().zip(values.iter().map(Option::as_ref))) {
+        if let Err(reject) =
+            self.books.check_room(&self.map, keys.iter().zip(values.iter().map(Option::as_ref)))
+        {
             self.unreserve(reservation);
             let Batch { reply, .. } = batch;
             return self.outbox.batch(reply, Batched { timestamp: None, failed: Some((0, reject)) });

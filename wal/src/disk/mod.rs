@@ -81,7 +81,7 @@ pub trait DiskFile: Send + Sync {
 
     /// Writes all of `data` at `offset` and makes it survive power loss: a disk with a thread of its own does both
     /// without going back and forth in between.
-    async fn write_and_sync(&self, offset: u64, data: Bytes) -> Result<(), HalfDone> {
+    async fn write_and_sync(&self, offset: u64, data: Bytes, _: Wait) -> Result<(), HalfDone> {
         write_all(self, offset, data).await.map_err(HalfDone::Writing)?;
         self.sync_data().await.map_err(HalfDone::Syncing)
     }
@@ -94,6 +94,16 @@ pub trait DiskFile: Send + Sync {
 
     /// The length of the file in bytes.
     async fn len(&self) -> io::Result<u64>;
+}
+
+/// How to wait for [`DiskFile::write_and_sync`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Asleep, until woken.
+    Asleep,
+    /// Looking for the answer again and again for a moment, and letting others run in between: to wake a thread takes
+    /// as long as a good disk, and whoever commits alone has nothing else to do meanwhile.
+    Awake,
 }
 
 /// Which half of [`DiskFile::write_and_sync`] failed, and how.

@@ -11,16 +11,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
-use super::{Disk, DiskFile, HalfDone, OpenMode};
+use super::{Disk, DiskFile, HalfDone, OpenMode, Wait};
 
 /// Larger writes are the I/O thread's.
 const WRITTEN_AT_ONCE_BYTES_MAX: usize = 64 << 10;
+/// For so long who waits awake looks for the answer, and then goes to sleep all the same: the disk is slow.
+const AWAKE: Duration = Duration::from_micros(300);
+/// And for so long the I/O thread looks for the next job of this kind.
+const AWAKE_FOR_MORE: Duration = Duration::from_micros(50);
 
 /// The real disk.
 ///
@@ -33,7 +39,12 @@ pub struct RealDisk {
 }
 
 /// Where a lane's jobs go; its thread ends with the last sender.
-type Queue = mpsc::Sender<Box<dyn FnOnce() + Send>>;
+type Queue = mpsc::Sender<Job>;
+
+struct Job {
+    run: Box<dyn FnOnce() + Send>,
+    wait: Wait,
+}
 
 impl RealDisk {
     /// A disk with one I/O thread.
@@ -50,34 +61,55 @@ impl RealDisk {
         &self,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        run_on(&self.queue, self.lock.clone(), job).await
+        self.run_and_wait(Wait::Asleep, job).await
+    }
+
+    async fn run_and_wait<T: Send + 'static>(
+        &self,
+        wait: Wait,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (reply, result) = oneshot::channel();
+        let lock = self.lock.clone();
+        let run = Box::new(move || {
+            let outcome = job();
+            // The lock goes before the answer: whoever waits for the answer may open the directory again.
+            drop(lock);
+            drop(reply.send(outcome));
+        });
+        self.queue.send(Job { run, wait }).map_err(|_| io::Error::other("the I/O thread has ended"))?;
+        if wait == Wait::Awake {
+            let started = Instant::now();
+            while result.is_empty() && started.elapsed() < AWAKE {
+                tokio::task::yield_now().await;
+            }
+        }
+        result.await.map_err(|_| io::Error::other("the I/O thread panicked"))?
     }
 }
 
 fn start_thread(name: &str) -> io::Result<Queue> {
-    let (queue, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    let (queue, jobs) = mpsc::channel::<Job>();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        for job in jobs {
-            job();
+        let mut next = jobs.recv().ok();
+        while let Some(Job { run, wait }) = next {
+            run();
+            next = if wait == Wait::Awake { look_for(&jobs) } else { None }.or_else(|| jobs.recv().ok());
         }
     })?;
     Ok(queue)
 }
 
-async fn run_on<T: Send + 'static>(
-    queue: &Queue,
-    lock: Option<Arc<DirectoryLock>>,
-    job: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (reply, result) = oneshot::channel();
-    let job = Box::new(move || {
-        let outcome = job();
-        // The lock goes before the answer: whoever waits for the answer may open the directory again.
-        drop(lock);
-        drop(reply.send(outcome));
-    });
-    queue.send(job).map_err(|_| io::Error::other("the I/O thread has ended"))?;
-    result.await.map_err(|_| io::Error::other("the I/O thread panicked"))?
+/// A job that comes soon.
+fn look_for(jobs: &mpsc::Receiver<Job>) -> Option<Job> {
+    let started = Instant::now();
+    while started.elapsed() < AWAKE_FOR_MORE {
+        if let Ok(job) = jobs.try_recv() {
+            return Some(job);
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 #[async_trait]
@@ -190,12 +222,13 @@ impl DiskFile for RealFile {
         self.run(File::sync_data).await
     }
 
-    async fn write_and_sync(&self, offset: u64, data: Bytes) -> Result<(), HalfDone> {
-        let job = move |file: &File| {
-            let written = write_all(file, &data, offset).map_err(HalfDone::Writing);
+    async fn write_and_sync(&self, offset: u64, data: Bytes, wait: Wait) -> Result<(), HalfDone> {
+        let file = Arc::clone(&self.file);
+        let job = move || {
+            let written = write_all(&file, &data, offset).map_err(HalfDone::Writing);
             Ok(written.and_then(|()| file.sync_data().map_err(HalfDone::Syncing)))
         };
-        self.run(job).await.map_err(HalfDone::Writing)?
+        self.disk.run_and_wait(wait, job).await.map_err(HalfDone::Writing)?
     }
 
     async fn sync_all(&self) -> io::Result<()> {
@@ -391,5 +424,38 @@ mod tests {
         assert_eq!(flock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(lock);
         flock(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_awake_lets_others_run_and_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new().unwrap();
+        let file = disk.open(&directory.path().join("file"), OpenMode::Create).await.unwrap();
+        let others_ran = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&others_ran);
+        let other = tokio::spawn(async move { noted.store(true, Ordering::Release) });
+        for round in 0..20_u64 {
+            // One after the other, and with a pause after which the I/O thread sleeps.
+            if round % 5 == 4 {
+                tokio::time::sleep(2 * AWAKE_FOR_MORE).await;
+            }
+            let data = Bytes::copy_from_slice(&round.to_le_bytes());
+            file.write_and_sync(8 * round, data, Wait::Awake).await.unwrap();
+            assert!(others_ran.load(Ordering::Acquire), "on the only thread of the runtime");
+        }
+        other.await.unwrap();
+        assert_eq!(file.len().await.unwrap(), 160);
+        let last = file.read_at(152, 8).await.unwrap();
+        assert_eq!(*last, 19_u64.to_le_bytes());
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_said_also_to_who_waits_awake() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"content").unwrap();
+        let file = RealDisk::new().unwrap().open(&path, OpenMode::Read).await.unwrap();
+        let failed = file.write_and_sync(0, Bytes::from_static(b"x"), Wait::Awake).await;
+        assert!(matches!(failed, Err(HalfDone::Writing(_))), "{failed:?}");
     }
 }
