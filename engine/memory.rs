@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anabranch_shard::{Eviction, Expiry, Key, Level, Measure, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::inner::Inner;
 use crate::{Engine, Error, Handle};
@@ -18,7 +19,8 @@ pub(crate) struct Limit<K, V> {
 }
 
 /// What an engine has in memory. All zero and no limit in an engine without one, where nothing is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct MemoryInfo {
     /// The limit, in bytes.
@@ -66,7 +68,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         Ok(self.clock.after(ttl).unwrap_or_default())
     }
 
-    fn memory_info(&self) -> MemoryInfo {
+    pub(crate) fn memory_info(&self) -> MemoryInfo {
         let mut info = MemoryInfo {
             limit_bytes: self.memory.as_ref().map(|limit| limit.bytes),
             ..MemoryInfo::default()

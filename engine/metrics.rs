@@ -52,6 +52,19 @@ pub(crate) const DESCRIPTIONS: &[(Kind, &str, Unit, &str)] = &[
     (Kind::Gauge, "anabranch_keys", Unit::Count, "Keys, with removed ones that are not reclaimed yet"),
     (Kind::Gauge, "anabranch_live_keys", Unit::Count, "Keys that have a value"),
     (Kind::Gauge, "anabranch_versions", Unit::Count, "Versions of all keys"),
+    (
+        Kind::Gauge,
+        "anabranch_memory_bytes",
+        Unit::Bytes,
+        "What a limit of memory counts: all, what reclamation alone frees, and the limit",
+    ),
+    (
+        Kind::Counter,
+        "anabranch_evictions_total",
+        Unit::Count,
+        "Entries evicted because of the limit of memory",
+    ),
+    (Kind::Counter, "anabranch_expirations_total", Unit::Count, "Entries removed because they had expired"),
     (Kind::Gauge, "anabranch_readers", Unit::Count, "Snapshots, scans and transactions that are open"),
     (Kind::Counter, "anabranch_readers_ended_total", Unit::Count, "Readers ended for their age"),
     (
@@ -191,6 +204,16 @@ impl MetricsRecorder {
         self.gauge("anabranch_keys", None, stats.keys() as u64);
         self.gauge("anabranch_live_keys", None, stats.live_keys());
         self.gauge("anabranch_versions", None, stats.versions());
+        let memory = stats.memory;
+        for (state, bytes) in [
+            ("current", memory.current_bytes),
+            ("reclaimable", memory.reclaimable_bytes),
+            ("limit", memory.limit_bytes.unwrap_or(0)),
+        ] {
+            self.gauge("anabranch_memory_bytes", Some(("state", state)), bytes);
+        }
+        self.counter("anabranch_evictions_total", None, memory.evictions);
+        self.counter("anabranch_expirations_total", None, memory.expirations);
         self.gauge("anabranch_readers", None, stats.readers as u64);
         self.counter("anabranch_readers_ended_total", None, stats.readers_ended);
         let oldest = stats.oldest_reader.unwrap_or_default();

@@ -6,6 +6,8 @@ use anabranch_shard::{CommitKinds, OldestRegistered, Queues, SpaceStalls, Swept}
 use anabranch_wal::{Distribution, RecoverySummary, RingUsage, Timestamp, WalStats};
 use serde::{Deserialize, Serialize};
 
+use crate::memory::MemoryInfo;
+
 /// What opening a directory found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,6 +103,8 @@ pub struct Stats {
     pub batch_messages: Distribution,
     /// What had to wait.
     pub stalls: Stalls,
+    /// What a limit of memory counts, and what went because of it. All zero without one.
+    pub memory: MemoryInfo,
     /// What the log did. Zero in memory.
     pub log: WalStats,
     /// The last failure to write a checkpoint. The log keeps everything meanwhile.

@@ -53,6 +53,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
             readers_ended: self.readers.ended(),
             batch_messages,
             stalls,
+            memory: self.memory_info(),
             log: wal.map(Wal::stats).unwrap_or_default(),
             checkpoint_error: None,
             shards,

@@ -6,7 +6,7 @@ mod listener;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anabranch::{Engine, Error, Stats};
+use anabranch::{Engine, Error, Eviction, Stats};
 use anabranch_wal::disk::sim::{Fault, FaultKind, Operation, SimDisk, Times};
 use listener::Listener;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -75,6 +75,27 @@ async fn metrics_are_the_numbers_of_stats() {
     let records: f64 = values(&rows, "anabranch_flush_records engine=books").iter().sum();
     assert!((records - 41.0).abs() < f64::EPSILON, "each flush had one record");
     drop(pin);
+}
+
+#[tokio::test]
+async fn memory_under_a_limit_is_told_with_what_went_for_it() {
+    let limit = 256 << 10;
+    let builder = Engine::<u64, Vec<u8>>::builder().shards(2).memory_limit(limit, Eviction::Lru);
+    let engine = builder.in_memory().await.unwrap();
+    for key in 0..2_000 {
+        engine.handle().insert(key, vec![0; 400]).await.unwrap();
+    }
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || engine.record_metrics());
+    let (rows, memory) = (recorded(&snapshotter), engine.stats().memory);
+    assert_eq!(memory, engine.memory_info());
+    let bytes = |state| gauge(&rows, &format!("anabranch_memory_bytes engine=default state={state}"));
+    assert!((bytes("limit") - 262_144.0).abs() < f64::EPSILON);
+    assert!(bytes("current") > 200_000.0 && bytes("current") - bytes("reclaimable") <= bytes("limit"));
+    assert!(memory.evictions > 1_000);
+    assert_eq!(counter(&rows, "anabranch_evictions_total engine=default"), memory.evictions);
+    assert_eq!(counter(&rows, "anabranch_expirations_total engine=default"), 0);
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ pub struct Arguments {
     /// End snapshots after so many seconds; 0 never does
     #[arg(long, default_value_t = 0)]
     pub max_snapshot_seconds: u64,
+    /// A limit of memory in MiB, beyond which the entries go that were not accessed for the longest time; 0 is none
+    #[arg(long, default_value_t = 0)]
+    pub memory_limit_mib: u64,
     /// Acknowledge commits that survive the process, and sync them in the background
     #[arg(long)]
     pub relaxed: bool,
@@ -61,6 +64,12 @@ impl Arguments {
             rate: self.rate,
             reader: (self.reader_seconds > 0).then(|| Duration::from_secs(self.reader_seconds)),
         }
+    }
+
+    /// How many bytes the entries may take.
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        (self.memory_limit_mib > 0).then(|| self.memory_limit_mib.saturating_mul(1 << 20))
     }
 
     /// How old a snapshot may become.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch::{Durability, Engine, Env, Error, Flush, SystemEnv};
+use anabranch::{Durability, Engine, Env, Error, Eviction, Flush, SystemEnv};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
@@ -98,6 +98,9 @@ impl Server {
         }
         if let Some(age) = arguments.max_snapshot_age() {
             builder = builder.max_snapshot_age(age);
+        }
+        if let Some(bytes) = arguments.memory_limit() {
+            builder = builder.memory_limit(bytes, Eviction::Lru);
         }
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();

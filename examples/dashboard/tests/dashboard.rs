@@ -63,6 +63,17 @@ async fn a_maximum_age_ends_the_loads_own_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_memory_shows_what_is_used_and_what_went() {
+    let more =
+        ["--relaxed", "--rate", "0", "--memory-limit-mib", "1", "--keys", "50000", "--value-bytes", "500"];
+    let server = Server::start(&arguments(&more)).await.unwrap();
+    let frame = until(&server, |frame| frame.stats.memory.evictions > 0).await;
+    assert_eq!((frame.stats.memory.limit_bytes, frame.errors), (Some(1 << 20), 0));
+    assert!(frame.stats.memory.current_bytes > 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_is_one_file_that_asks_for_nothing_from_elsewhere() {
     let server = Server::start(&arguments(&["--tasks", "0"])).await.unwrap();
     let Reply { head, body } = get(server.address(), "/").await;
