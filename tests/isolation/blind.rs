@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anabranch::{Durability, Engine, Error, Flush, Handle, Snapshot};
+use anabranch::{Durability, Engine, Env, Error, Flush, Handle, Snapshot, SystemEnv};
 
 use crate::campaign::{Mode, runtime};
 use crate::checker::{Outcome, check};
@@ -16,9 +16,10 @@ use crate::registers::{Act, Element, Txn, as_lists};
 use crate::second_judge::expect_strict_serializability;
 
 /// So many registers are in use at a time.
-const GROUP: u64 = 8;
+pub(crate) const GROUP: u64 = 8;
 const CLIENTS: u32 = 16;
 
+pub(crate) type Store = Engine<u64, u64>;
 type Db = Handle<u64, u64>;
 
 struct Client {
@@ -27,18 +28,21 @@ struct Client {
     process: u32,
     random: Random,
     elements: u64,
+    /// For how long every other insert lives.
+    ttl: Option<Duration>,
     txns: Vec<Txn>,
 }
 
 impl Client {
-    fn new(world: Arc<World>, db: Db, process: u32, seed: u64) -> Self {
+    fn new(world: Arc<World>, db: Db, process: u32, (seed, ttl): (u64, Option<Duration>)) -> Self {
         let random = Random::new(seed ^ (u64::from(process) << 32));
-        Self { world, db, process, random, elements: u64::from(process) << 32, txns: Vec::new() }
+        Self { world, db, process, random, elements: u64::from(process) << 32, ttl, txns: Vec::new() }
     }
 
     async fn run(mut self) -> Vec<Txn> {
         while let Some(group) = self.world.group() {
             let invoked = self.world.tick();
+            let began = SystemEnv.unix_millis();
             let first = group * GROUP;
             let mut acts = Vec::new();
             let (what, committed) = match self.random.below(10) {
@@ -53,7 +57,8 @@ impl Client {
                 Err(error) => panic!("{what} failed: {error}"),
             };
             let (process, completed) = (self.process, Some(self.world.tick()));
-            self.txns.push(Txn { what, process, invoked, completed, outcome, timestamp, acts });
+            let date = (began, SystemEnv.unix_millis());
+            self.txns.push(Txn { what, process, invoked, completed, date, outcome, timestamp, acts });
         }
         self.txns
     }
@@ -94,7 +99,10 @@ impl Client {
     async fn insert(&mut self, first: u64, acts: &mut Vec<Act>) -> Result<(), Error> {
         let (register, element, _) = self.write(first);
         acts.push(Act::Write { register, element, is_remove: false });
-        self.db.insert(register, element).await
+        match self.ttl {
+            Some(ttl) if self.random.one_in(2) => self.db.insert_with_ttl(register, element, ttl).await,
+            _ => self.db.insert(register, element).await,
+        }
     }
 
     async fn read_write(&mut self, first: u64, acts: &mut Vec<Act>) -> Result<Option<u64>, Error> {
@@ -140,27 +148,40 @@ async fn history(mode: Mode, lend_turns: bool, seed: u64, transactions: u64) -> 
     let builder =
         Engine::builder().shards(1 + usize::try_from(seed % 4).expect("few")).lend_turns(lend_turns);
     let flush = Flush::every(Duration::from_millis(20)).or_after_commits(200);
-    let engine: Engine<u64, u64> = match mode {
+    let engine: Store = match mode {
         Mode::InMemory => builder.in_memory().await,
         Mode::Relaxed => builder.durability(Durability::Relaxed(flush)).open(directory.path()).await,
         Mode::Full => builder.durability(Durability::Full).open(directory.path()).await,
     }
     .expect("nothing is wrong with these settings");
+    let txns = run_clients(&engine, seed, transactions, None).await;
+    engine.close().await.expect("the disk is in order");
+    txns
+}
+
+/// Lets clients work on an engine, of which every other insert lives for so long, and takes a last look.
+pub(crate) async fn run_clients(
+    engine: &Store,
+    seed: u64,
+    transactions: u64,
+    ttl: Option<Duration>,
+) -> Vec<Txn> {
     let world = Arc::new(World::default());
     world.stops_at_goal.store(true, Ordering::SeqCst);
     world.goal.store(transactions, Ordering::SeqCst);
-    let client = |process| Client::new(Arc::clone(&world), engine.handle(), process, seed);
+    let client = |process| Client::new(Arc::clone(&world), engine.handle(), process, (seed, ttl));
     let clients: Vec<_> = (1..=CLIENTS).map(|process| tokio::spawn(client(process).run())).collect();
     let mut txns = Vec::new();
     for client in clients {
         txns.extend(client.await.expect("no client panics"));
     }
-    let (invoked, snapshot) = (world.tick(), engine.handle().snapshot());
+    let (invoked, began) = (world.tick(), SystemEnv.unix_millis());
+    let snapshot = engine.handle().snapshot();
     let acts = (0..world.groups()).map(|group| look_at(&snapshot, group * GROUP).expect("it is open"));
     let acts = acts.flatten().collect();
     let (what, completed, outcome) = ("the last look", Some(world.tick()), Outcome::Committed);
-    txns.push(Txn { what, process: 0, invoked, completed, outcome, timestamp: None, acts });
-    engine.close().await.expect("the disk is in order");
+    let date = (began, SystemEnv.unix_millis());
+    txns.push(Txn { what, process: 0, invoked, completed, date, outcome, timestamp: None, acts });
     txns
 }
 

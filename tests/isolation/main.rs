@@ -7,6 +7,7 @@ mod client;
 mod contention;
 #[path = "../it/effort.rs"]
 mod effort;
+mod evicted;
 mod hermitage;
 mod judge;
 mod lists;

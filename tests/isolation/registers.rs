@@ -37,6 +37,8 @@ pub(crate) struct Txn {
     pub(crate) process: u32,
     pub(crate) invoked: u64,
     pub(crate) completed: Option<u64>,
+    /// When it began and ended, in milliseconds since the Unix epoch.
+    pub(crate) date: (u64, u64),
     pub(crate) outcome: Outcome,
     /// Of the commit, if it was told.
     pub(crate) timestamp: Option<u64>,
@@ -127,6 +129,7 @@ fn kinds_of(txns: &[ByHand<'_>]) -> BTreeSet<Kind> {
         process: 1,
         invoked: *invoked,
         completed: Some(*completed),
+        date: (0, 0),
         outcome: Outcome::Committed,
         timestamp: *timestamp,
         acts: looks.iter().map(look).chain(writes.iter().map(write)).collect(),

@@ -41,7 +41,8 @@ fn setup(order: &Order, kind: Kind) -> Setup {
     let by_number = matches!(kind, Kind::Transfer { .. } | Kind::Mixed) && order.draw.cross.is_some();
     let directory = order.directory.clone().unwrap_or_default();
     let sync_every = if kind == Kind::Flights { Duration::from_secs(1) } else { Duration::from_millis(100) };
-    Setup { directory, level: order.level, shards: order.shards, by_number, sync_every }
+    let Order { level, shards, memory_limit, .. } = *order;
+    Setup { directory, level, shards, by_number, sync_every, memory_limit }
 }
 
 fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
-use crate::{bars, compare, contention, cost, engines, report, suite, sweep, table};
+use crate::{bars, compare, contention, cost, engines, hit_rates, report, suite, sweep, table};
 
 #[derive(Parser)]
 #[command(
@@ -65,6 +65,8 @@ enum Command {
     },
     /// How often commits are refused, against how much transactions want the same keys
     Contention(contention::Knobs),
+    /// Hit rates of the policies of eviction beside other caches
+    HitRates(hit_rates::Knobs),
     /// List workloads and engines
     List,
     /// One measurement, for the harness itself
@@ -99,6 +101,9 @@ pub(crate) struct Knobs {
     /// Shards of anabranch [default: its own]
     #[arg(long)]
     pub(crate) shards: Option<usize>,
+    /// A limit of memory of anabranch, in MiB: what accounting and eviction cost [default: none]
+    #[arg(long)]
+    pub(crate) memory_limit_mib: Option<u64>,
     /// Draw keys by this zipf exponent instead of uniformly; YCSB takes 0.99 if not given
     #[arg(long)]
     pub(crate) zipf: Option<f64>,
@@ -204,6 +209,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Contention(knobs) => contention::run(&knobs),
+        Command::HitRates(knobs) => hit_rates::run(&knobs),
         Command::List => {
             table::list();
             Ok(ExitCode::SUCCESS)

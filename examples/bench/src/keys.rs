@@ -28,6 +28,12 @@ pub(crate) struct Value(pub(crate) u64, Filler);
 #[derive(Clone, Debug)]
 struct Filler(Box<[u8]>);
 
+impl anabranch::GetSize for Value {
+    fn get_heap_size(&self) -> usize {
+        self.1.0.len()
+    }
+}
+
 impl Value {
     /// Of `bytes` in all, 8 at the least.
     pub(crate) fn new(number: u64, bytes: usize) -> Self {

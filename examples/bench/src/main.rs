@@ -14,6 +14,7 @@ mod contention;
 mod cost;
 mod engines;
 mod flights;
+mod hit_rates;
 mod keys;
 mod machine;
 mod model;

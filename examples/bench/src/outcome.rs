@@ -10,6 +10,8 @@ pub(crate) struct Order {
     pub(crate) tasks: usize,
     pub(crate) threads: usize,
     pub(crate) shards: Option<usize>,
+    #[serde(default)]
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) value_bytes: usize,
     pub(crate) seconds: f64,
     pub(crate) warm_up_seconds: f64,

@@ -110,7 +110,7 @@ impl Draw {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of keys")]
-fn zipf(range: usize, exponent: f64) -> Outcome<Zipf<f64>> {
+pub(crate) fn zipf(range: usize, exponent: f64) -> Outcome<Zipf<f64>> {
     Ok(Zipf::new(range as f64, exponent)?)
 }
 
@@ -119,7 +119,7 @@ fn zipf(range: usize, exponent: f64) -> Outcome<Zipf<f64>> {
     clippy::cast_sign_loss,
     reason = "a rank of 1 to the number of keys"
 )]
-fn rank(sample: f64) -> usize {
+pub(crate) fn rank(sample: f64) -> usize {
     sample as usize - 1
 }
 

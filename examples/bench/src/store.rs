@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     pub(crate) by_number: bool,
     /// How long `Relaxed` may leave something unsynced.
     pub(crate) sync_every: Duration,
+    /// Of anabranch, in bytes; the least recently used entries go.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// What an engine tells about its own work.

@@ -184,6 +184,7 @@ fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> 
         tasks: tasks.max(1),
         threads: knobs.threads.max(1),
         shards: knobs.shards,
+        memory_limit: knobs.memory_limit_mib.map(|mebibytes| mebibytes << 20),
         value_bytes: knobs.value,
         seconds,
         warm_up_seconds: seconds / 4.0,

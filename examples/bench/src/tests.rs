@@ -18,6 +18,7 @@ fn order(workload: &Workload, engine: &str, directory: &std::path::Path) -> Orde
         tasks: 4,
         threads: 2,
         shards: Some(2),
+        memory_limit: None,
         value_bytes: 20,
         seconds: 0.02,
         warm_up_seconds: 0.01,

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use anabranch::{Durability, Engine, Error, Flush, Handle, HashPartition, IngestOptions, Partition};
+use anabranch::{
+    Durability, Engine, Error, Eviction, Flush, Handle, HashPartition, IngestOptions, Partition,
+};
 
 use crate::keys::Value;
 use crate::store::{Counters, Failure, InOrder, Level, Outcome, Setup, Store, Style, missing};
@@ -49,6 +51,9 @@ impl Store for Anabranch {
             Engine::<String, Value>::builder().partition(Placement { by_number: setup.by_number });
         if let Some(shards) = setup.shards {
             builder = builder.shards(shards);
+        }
+        if let Some(bytes) = setup.memory_limit {
+            builder = builder.memory_limit(bytes, Eviction::Lru);
         }
         let engine = match setup.level {
             Level::Memory => builder.in_memory().await?,

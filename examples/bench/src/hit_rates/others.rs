@@ -1,0 +1,48 @@
+//! Caches of other crates.
+
+use std::num::NonZeroUsize;
+
+use super::{Cache, Value, hit_rate};
+use crate::store::Outcome;
+
+pub(super) const NAMES: [&str; 3] = ["exact LRU (`lru`)", "`moka`", "`quick_cache`"];
+
+/// In the order of their names.
+pub(super) async fn hit_rates(capacity: usize, keys: &[u64]) -> Outcome<Vec<f64>> {
+    let room = NonZeroUsize::new(capacity).ok_or("a cache needs room for an entry")?;
+    Ok(vec![
+        hit_rate(lru::LruCache::new(room), keys).await?,
+        hit_rate(moka::sync::Cache::new(capacity as u64), keys).await?,
+        hit_rate(quick_cache::sync::Cache::new(capacity), keys).await?,
+    ])
+}
+
+impl Cache for lru::LruCache<u64, Value> {
+    async fn ask(&mut self, key: u64) -> Outcome<bool> {
+        let hit = self.get(&key).is_some();
+        if !hit {
+            self.put(key, [0; 4]);
+        }
+        Ok(hit)
+    }
+}
+
+impl Cache for moka::sync::Cache<u64, Value> {
+    async fn ask(&mut self, key: u64) -> Outcome<bool> {
+        let hit = self.get(&key).is_some();
+        if !hit {
+            self.insert(key, [0; 4]);
+        }
+        Ok(hit)
+    }
+}
+
+impl Cache for quick_cache::sync::Cache<u64, Value> {
+    async fn ask(&mut self, key: u64) -> Outcome<bool> {
+        let hit = self.get(&key).is_some();
+        if !hit {
+            self.insert(key, [0; 4]);
+        }
+        Ok(hit)
+    }
+}
