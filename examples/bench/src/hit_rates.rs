@@ -91,6 +91,11 @@ const POLICIES: [(&str, Eviction); 4] = [
     ("anabranch random", Eviction::Random),
 ];
 
+#[cfg(feature = "caches")]
+const OTHERS: [&str; 3] = others::NAMES;
+#[cfg(not(feature = "caches"))]
+const OTHERS: [&str; 0] = [];
+
 pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     print!("{}", runtime.block_on(table(knobs))?);
@@ -101,9 +106,7 @@ pub(crate) fn run(knobs: &Knobs) -> Outcome<ExitCode> {
 }
 
 async fn table(knobs: &Knobs) -> Outcome<String> {
-    let mut names: Vec<&str> = POLICIES.iter().map(|(name, _)| *name).collect();
-    #[cfg(feature = "caches")]
-    names.extend(others::NAMES);
+    let names: Vec<&str> = POLICIES.iter().map(|(name, _)| *name).chain(OTHERS).collect();
     let mut text = format!("| trace | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()));
     let bytes = bytes_of(knobs.capacity).await?;
     for trace in trace::ALL {
