@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::config::{Config, Mode};
 use crate::env::runtime;
 use crate::history::{History, Key, Value};
-use crate::oracle::{Content, Loss, check_prefix, check_survival};
+use crate::oracle::{Content, Loss, check_prefix_before, check_survival};
 use crate::random::Random;
 
 /// More virtual time than any life needs.
@@ -45,8 +45,8 @@ pub(crate) fn verify(
         return Err(format!("recovered to {}, and serves {}", report.log.recovered_to, content.timestamp));
     }
     // Timestamps behind the cut are used again, by the engine's own removals too: those of tasks end at the cut.
-    let cut = Content { timestamp: report.log.recovered_to.0, ..content.clone() };
-    check_prefix(history, &cut)?;
+    let mut cut = Content { timestamp: report.log.recovered_to.0, ..content.clone() };
+    cut.timestamp = check_prefix_before(history, &cut, content.timestamp)?;
     check_survival(history, &cut, history.mode, loss)?;
     history.settle(content.timestamp, content.tags.clone());
     history.settle_counters(&content.counters);

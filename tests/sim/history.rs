@@ -1,6 +1,6 @@
 //! What the tasks of a life did, as far as they know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,9 +83,14 @@ pub(crate) struct History {
     pub(crate) seen: u64,
     /// Those of all lives.
     pub(crate) lists: Lists,
-    /// The engine evicts, and removes what has expired, by commits of which nobody is told: a key may be absent at any
-    /// time, and commits may stand between those of tasks. Whatever is there is as it should be.
+    /// The engine evicts, and removes what has expired, by commits of which nobody is told. A key may be absent where
+    /// such a commit can stand behind its last write, and where that was to live for milliseconds. Whatever is there
+    /// is as it should be.
     pub(crate) removes_itself: bool,
+    /// What was written to live for milliseconds.
+    pub(crate) short_lived: BTreeSet<Tag>,
+    /// An opening was cut off since the last look. It may have lost commits, and removed entries at their timestamps.
+    pub(crate) opening_cut_off: bool,
     next: u64,
 }
 
@@ -125,6 +130,7 @@ impl History {
         self.promised = timestamp;
         self.seen = timestamp;
         self.attempts.clear();
+        self.opening_cut_off = false;
     }
 
     pub(crate) fn settle_counters(&mut self, counts: &BTreeMap<Key, u64>) {

@@ -190,6 +190,7 @@ impl Seed {
             Err(error) if self.disk.crashed() || self.disk.faults_struck() > 0 => {
                 self.say(|| format!("    cut off while opening: {error}"));
                 self.tally.recoveries_crashed += 1;
+                self.history.lock().unwrap().opening_cut_off = true;
                 return match error {
                     Error::Io(_) | Error::DiskFull { .. } => Ok(false),
                     other => Err(format!("opening was cut off and says {other:?}")),
@@ -274,6 +275,7 @@ impl Seed {
         for _ in 0..PATIENCE {
             if let Err(error) = engine.sync().await {
                 self.tally.recoveries_crashed += 1;
+                self.history.lock().unwrap().opening_cut_off = true;
                 return if self.cut_off() { Ok(false) } else { Err(format!("syncing at first: {error:?}")) };
             }
             let stats = engine.stats();

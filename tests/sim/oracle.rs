@@ -95,8 +95,30 @@ impl Content {
 /// The tasks know the timestamps of nearly all commits. Those of the others must fill the gaps, in some order;
 /// a counter's fill any.
 pub(crate) fn check_prefix(history: &History, content: &Content) -> Result<(), String> {
+    check_prefix_before(history, content, content.timestamp).map(drop)
+}
+
+/// [`check_prefix`], where the engine may have removed entries by itself after the content's timestamp, until this.
+/// Returns where the commits of tasks end: if an opening was cut off, that may be before the content's timestamp.
+pub(crate) fn check_prefix_before(history: &History, content: &Content, until: u64) -> Result<u64, String> {
+    let surely = history.promised.max(history.base_timestamp);
+    let reused = history.removes_itself && history.opening_cut_off;
+    let lowest = if reused { surely.min(content.timestamp) } else { content.timestamp };
+    let mut first = Err("there is at least one way".to_owned());
+    for cut in (lowest..=content.timestamp).rev() {
+        match check_prefix_up_to(history, content, (cut, until)) {
+            Ok(()) => return Ok(cut),
+            Err(violation) if cut == content.timestamp => first = Err(violation),
+            Err(_) => {}
+        }
+    }
+    first
+}
+
+/// The commits of tasks end at the cut; what follows until then are the engine's own.
+fn check_prefix_up_to(history: &History, content: &Content, (cut, until): (u64, u64)) -> Result<(), String> {
     let mut known = BTreeMap::new();
-    for attempt in &history.attempts {
+    for attempt in history.attempts.iter().filter(|attempt| attempt.timestamp.is_none_or(|at| at <= cut)) {
         if let Some(timestamp) = attempt.timestamp
             && let Some(other) = known.insert(timestamp, attempt)
         {
@@ -126,7 +148,7 @@ pub(crate) fn check_prefix(history: &History, content: &Content) -> Result<(), S
     }
     check_counters(history, content)?;
     let commits = known.range(..=content.timestamp).map(|(ts, attempt)| (*ts, *attempt)).collect();
-    let mut search = Search { history, content, unknown, counted, budget: 20_000 };
+    let mut search = Search { history, content, until, unknown, counted, budget: 20_000 };
     search.fill(&gaps, &commits, &mut BTreeSet::new())
 }
 
@@ -143,6 +165,8 @@ fn check_counters(history: &History, content: &Content) -> Result<(), String> {
 struct Search<'a> {
     history: &'a History,
     content: &'a Content,
+    /// The engine's own commits may go on until then.
+    until: u64,
     unknown: Vec<&'a Attempt>,
     counted: u64,
     budget: u32,
@@ -178,6 +202,15 @@ impl<'a> Search<'a> {
         if self.budget == 0 { Ok(()) } else { outcome }
     }
 
+    /// Whether the engine can have removed this by itself: it was to live for milliseconds, or behind its last write
+    /// there is a timestamp that no task's commit has.
+    fn may_be_gone(&self, tag: Tag, writer: Option<u64>, commits: &BTreeMap<u64, &Attempt>) -> bool {
+        let written = writer.unwrap_or(self.history.base_timestamp);
+        let is_free = |timestamp: u64| !commits.contains_key(&timestamp);
+        self.history.removes_itself
+            && (self.history.short_lived.contains(&tag) || (written + 1..=self.until).any(is_free))
+    }
+
     fn compare(&self, commits: &BTreeMap<u64, &Attempt>) -> Result<(), String> {
         let mut expected = self.history.base.clone();
         let mut writers = BTreeMap::new();
@@ -193,7 +226,9 @@ impl<'a> Search<'a> {
         let keys: BTreeSet<_> = expected.keys().chain(self.content.tags.keys()).collect();
         for key in keys {
             let (expected, found) = (expected.get(key), self.content.tags.get(key));
-            if found.is_none() && self.history.removes_itself {
+            if let (None, Some(tag)) = (found, expected)
+                && self.may_be_gone(*tag, writers.get(key).copied(), commits)
+            {
                 continue;
             }
             if expected != found {
@@ -283,5 +318,49 @@ impl Missing {
             }
         };
         if excessive { Err(format!("{self:?} is more than {mode:?} allows")) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key is written by commit 1, and another by the last of so many.
+    fn history(last: u64) -> (History, Content) {
+        let mut history = History::default();
+        history.removes_itself = true;
+        let (kept, gone) = (history.new_tag(10), history.new_tag(10));
+        for (timestamp, key, tag) in [(1, "gone", gone), (last, "kept", kept)] {
+            let attempt = history.begin([(key.to_owned(), Some(tag))].into(), false);
+            history.attempts[attempt].timestamp = Some(timestamp);
+        }
+        let tags = [("kept".to_owned(), kept)].into();
+        (history, Content { timestamp: last, tags, ..Content::default() })
+    }
+
+    #[test]
+    fn only_what_the_engine_can_have_removed_may_be_missing() {
+        let (mut tight, content) = history(2);
+        check_prefix(&tight, &content).unwrap_err();
+        // After the content's timestamp, while it was opened.
+        assert_eq!(check_prefix_before(&tight, &content, 3), Ok(2));
+        let gone = *tight.attempts[0].writes["gone"].as_ref().unwrap();
+        tight.short_lived.insert(gone);
+        check_prefix(&tight, &content).unwrap();
+        let (mut roomy, content) = history(3);
+        check_prefix(&roomy, &content).unwrap();
+        roomy.removes_itself = false;
+        check_prefix(&roomy, &content).unwrap_err();
+    }
+
+    #[test]
+    fn an_opening_that_was_cut_off_may_have_put_removals_where_commits_were() {
+        let (mut history, mut content) = history(2);
+        content.tags.clear();
+        check_prefix(&history, &content).unwrap_err();
+        history.opening_cut_off = true;
+        assert_eq!(check_prefix_before(&history, &content, 2), Ok(1));
+        history.promised = 2;
+        check_prefix(&history, &content).unwrap_err();
     }
 }

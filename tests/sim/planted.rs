@@ -54,10 +54,14 @@ fn bias(bug: Bug) -> fn(&mut Config) {
 
 /// What a seed's life meets with a bug planted, or without one.
 fn lead(bug: Bug, seed: u64, is_planted: bool) -> Result<(), String> {
+    lead_as(bug, seed, is_planted, bias(bug))
+}
+
+fn lead_as(bug: Bug, seed: u64, is_planted: bool, bias: fn(&mut Config)) -> Result<(), String> {
     let _watched = watchdog::watch(format!("seed {seed} with {bug:?}"));
     let _quiet = is_planted.then(quiet);
     let _planted = is_planted.then(|| plant(bug));
-    match catch_unwind(AssertUnwindSafe(|| life::run_as(seed, false, bias(bug)))) {
+    match catch_unwind(AssertUnwindSafe(|| life::run_as(seed, false, bias))) {
         Ok(outcome) => outcome.map(drop),
         Err(panic) => {
             let message = panic.downcast_ref::<String>().cloned();
@@ -101,6 +105,26 @@ fn every_planted_bug_is_found() {
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// That entries may go by themselves must not hide what goes wrong.
+#[test]
+fn planted_bugs_are_found_also_where_entries_go_by_themselves() {
+    // With ten times the seeds that it took, as above.
+    let bugs = [
+        (Bug::AcknowledgedBeforeSync, 12),
+        (Bug::NoPromises, 640),
+        (Bug::AppendedToTail, 60),
+        (Bug::PayloadUnchecked, 100),
+        (Bug::NoFence, 130),
+    ];
+    let limited = crate::LIMITED.bias;
+    for (bug, seeds_max) in bugs {
+        let found = (1..=seeds_max).find_map(|seed| Some((seed, lead_as(bug, seed, true, limited).err()?)));
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{bug:?} is not found by {seeds_max} seeds"));
+        println!("{bug:?}: seed {seed} of at most {seeds_max}: {}", first_line(&violation));
+        lead_as(bug, seed, false, limited).expect("without the bug, the seed breaks no promise");
+    }
 }
 
 /// How the numbers of `seeds_max` were measured.

@@ -223,7 +223,12 @@ impl Worker {
                 Some(tag) if self.config.limited && self.random.percent(30) => {
                     // Most expire in this life, some in none.
                     let short = Duration::from_millis(self.random.between(1..=50));
-                    let ttl = if self.random.percent(30) { Duration::from_hours(1) } else { short };
+                    // No seed's lives take an hour.
+                    let lives_on = self.random.percent(30);
+                    let ttl = if lives_on { Duration::from_hours(1) } else { short };
+                    if !lives_on {
+                        self.history.lock().unwrap().short_lived.insert(*tag);
+                    }
                     transaction.insert_with_ttl(key.clone(), tag.value(), ttl).expect("it is not zero");
                 }
                 Some(tag) => transaction.insert(key.clone(), tag.value()),
