@@ -31,8 +31,20 @@ pub(crate) struct Knobs {
 
 /// A cache with room for so many entries. Keys are numbers, values of one size.
 trait Cache: Sized {
-    /// Whether the key is there. It is afterwards.
-    async fn ask(&mut self, key: u64) -> Outcome<bool>;
+    /// Whether the key is there.
+    fn has(&mut self, key: u64) -> Outcome<bool>;
+
+    /// It is there from here on, unless it is the next to go.
+    async fn put(&mut self, key: u64) -> Outcome<()>;
+
+    /// Whether the key is there. It is put there if not.
+    async fn ask(&mut self, key: u64) -> Outcome<bool> {
+        let hit = self.has(key)?;
+        if !hit {
+            self.put(key).await?;
+        }
+        Ok(hit)
+    }
 }
 
 /// The share of requests that were hits, without the first half, in which caches are filled.
@@ -64,12 +76,12 @@ impl Limited {
 }
 
 impl Cache for Limited {
-    async fn ask(&mut self, key: u64) -> Outcome<bool> {
-        let hit = self.db.get(&key)?.is_some();
-        if !hit {
-            self.db.insert(key, [0; 4]).await?;
-        }
-        Ok(hit)
+    fn has(&mut self, key: u64) -> Outcome<bool> {
+        Ok(self.db.get(&key)?.is_some())
+    }
+
+    async fn put(&mut self, key: u64) -> Outcome<()> {
+        Ok(self.db.insert(key, [0; 4]).await?)
     }
 }
 

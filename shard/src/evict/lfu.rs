@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use super::{Candidate, Policy, highest};
 
 /// So many ticks without an access halve a count. About 64 ticks replace all entries once. With fewer, what is asked for
-/// now and then is forgotten in between; with more, former favourites stay (measured: docs/memory.md).
+/// now and then is forgotten in between; with more, former favourites stay. `anabranch-bench hit-rates` tells.
 const TICKS_PER_HALVING: u32 = 256;
 
 pub(super) struct Lfu;

@@ -18,31 +18,34 @@ pub(super) async fn hit_rates(capacity: usize, keys: &[u64]) -> Outcome<Vec<f64>
 }
 
 impl Cache for lru::LruCache<u64, Value> {
-    async fn ask(&mut self, key: u64) -> Outcome<bool> {
-        let hit = self.get(&key).is_some();
-        if !hit {
-            self.put(key, [0; 4]);
-        }
-        Ok(hit)
+    fn has(&mut self, key: u64) -> Outcome<bool> {
+        Ok(self.get(&key).is_some())
+    }
+
+    async fn put(&mut self, key: u64) -> Outcome<()> {
+        Self::put(self, key, [0; 4]);
+        Ok(())
     }
 }
 
 impl Cache for moka::sync::Cache<u64, Value> {
-    async fn ask(&mut self, key: u64) -> Outcome<bool> {
-        let hit = self.get(&key).is_some();
-        if !hit {
-            self.insert(key, [0; 4]);
-        }
-        Ok(hit)
+    fn has(&mut self, key: u64) -> Outcome<bool> {
+        Ok(self.get(&key).is_some())
+    }
+
+    async fn put(&mut self, key: u64) -> Outcome<()> {
+        self.insert(key, [0; 4]);
+        Ok(())
     }
 }
 
 impl Cache for quick_cache::sync::Cache<u64, Value> {
-    async fn ask(&mut self, key: u64) -> Outcome<bool> {
-        let hit = self.get(&key).is_some();
-        if !hit {
-            self.insert(key, [0; 4]);
-        }
-        Ok(hit)
+    fn has(&mut self, key: u64) -> Outcome<bool> {
+        Ok(self.get(&key).is_some())
+    }
+
+    async fn put(&mut self, key: u64) -> Outcome<()> {
+        self.insert(key, [0; 4]);
+        Ok(())
     }
 }
