@@ -148,9 +148,11 @@ impl Sequencer {
         }
         log.set_synced(synced);
         self.written.fetch_max(written.0, Ordering::SeqCst);
+        // What is synced is durable. Whoever waits for `synced` reads at `durable` next, so this comes first.
+        self.durable.raise(synced);
         self.synced.raise(synced);
         match log.policy() {
-            SyncPolicy::Always => self.durable.raise(synced),
+            SyncPolicy::Always => {}
             SyncPolicy::Lazy(conditions) => {
                 let mut bound = written;
                 if let Some(commits) = conditions.commits {
