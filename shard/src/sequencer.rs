@@ -76,11 +76,14 @@ impl Sequencer {
         let watermark = || Arc::new(Watermark::new(recovered));
         let applied = watermark();
         // Without a log, what is applied is as durable as it gets.
-        let logged = || if log.is_some() { watermark() } else { Arc::clone(&applied) };
+        let synced = if log.is_some() { watermark() } else { Arc::clone(&applied) };
+        // They only differ where commits are acknowledged before they are synced.
+        let is_lazy = log.as_ref().is_some_and(|log| log.policy() != SyncPolicy::Always);
+        let durable = if is_lazy { watermark() } else { Arc::clone(&synced) };
         let sequencer = Arc::new(Self {
             state: Mutex::new(State { next: first, unapplied: VecDeque::new(), unsynced }),
-            durable: logged(),
-            synced: logged(),
+            durable,
+            synced,
             applied,
             written: AtomicU64::new(recovered.0),
             held_back: HeldBack::default(),
@@ -152,6 +155,7 @@ impl Sequencer {
         self.durable.raise(synced);
         self.synced.raise(synced);
         match log.policy() {
+            // They are the same.
             SyncPolicy::Always => {}
             SyncPolicy::Lazy(conditions) => {
                 let mut bound = written;

@@ -145,5 +145,6 @@ async fn what_is_acknowledged_is_served() {
         .await;
         assert_eq!(reads.served.get(), Some(&true), "{durability:?}: acknowledged, and not there");
         within(insert).await.unwrap();
+        assert!(engine.stats().synced >= engine.stats().applied);
     }
 }
