@@ -44,7 +44,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
             reruns: count(&self.counters.reruns),
             applied,
             written: self.sequencer.written(),
-            synced: self.sequencer.get(Level::Synced),
+            synced: self.sequencer.synced(),
             durable,
             lag: applied.0.saturating_sub(durable.0),
             horizon: self.readers.horizon(),

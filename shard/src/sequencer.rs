@@ -18,7 +18,7 @@ pub enum Level {
     Applied,
     /// What the engine's durability promises.
     Durable,
-    /// Survives power loss.
+    /// Survives power loss, and is [`Level::Durable`].
     Synced,
 }
 
@@ -76,14 +76,11 @@ impl Sequencer {
         let watermark = || Arc::new(Watermark::new(recovered));
         let applied = watermark();
         // Without a log, what is applied is as durable as it gets.
-        let synced = if log.is_some() { watermark() } else { Arc::clone(&applied) };
-        // They only differ where commits are acknowledged before they are synced.
-        let is_lazy = log.as_ref().is_some_and(|log| log.policy() != SyncPolicy::Always);
-        let durable = if is_lazy { watermark() } else { Arc::clone(&synced) };
+        let logged = || if log.is_some() { watermark() } else { Arc::clone(&applied) };
         let sequencer = Arc::new(Self {
             state: Mutex::new(State { next: first, unapplied: VecDeque::new(), unsynced }),
-            durable,
-            synced,
+            durable: logged(),
+            synced: logged(),
             applied,
             written: AtomicU64::new(recovered.0),
             held_back: HeldBack::default(),
@@ -151,12 +148,8 @@ impl Sequencer {
         }
         log.set_synced(synced);
         self.written.fetch_max(written.0, Ordering::SeqCst);
-        // What is synced is durable. Whoever waits for `synced` reads at `durable` next, so this comes first.
-        self.durable.raise(synced);
-        self.synced.raise(synced);
         match log.policy() {
-            // They are the same.
-            SyncPolicy::Always => {}
+            SyncPolicy::Always => self.durable.raise(synced),
             SyncPolicy::Lazy(conditions) => {
                 let mut bound = written;
                 if let Some(commits) = conditions.commits {
@@ -181,12 +174,21 @@ impl Sequencer {
                 self.durable.raise(bound);
             }
         }
+        // The last: whoever waits for it reads at `durable` next.
+        self.synced.raise(synced);
     }
 
     /// Where a watermark is.
     #[must_use]
     pub fn get(&self, level: Level) -> Timestamp {
         self.watermark(level).get()
+    }
+
+    /// The end of what survives power loss. Known before any commit in it is acknowledged: [`Level::Synced`], which
+    /// those wait for whose commit must be, follows when it is also served.
+    #[must_use]
+    pub fn synced(&self) -> Timestamp {
+        self.log.as_ref().map_or_else(|| self.applied.get(), |log| log.synced())
     }
 
     /// The end of what was handed to the operating system.
