@@ -29,6 +29,8 @@ pub(crate) struct Inner<K: Key, V: Value, P> {
     pub(crate) clock: Arc<Clock>,
     /// The limit of memory.
     pub(crate) memory: Option<Limit<K, V>>,
+    /// How long an entry lives that is written without a time of its own.
+    pub(crate) default_ttl: Option<Duration>,
     pub(crate) isolation: Isolation,
     /// Whether there is a log, so that writes must be encoded.
     pub(crate) durable: bool,

@@ -52,14 +52,9 @@ pub(crate) fn check_ttl(ttl: Duration) -> Result<(), Error> {
 }
 
 impl<K: Key, V: Value, P> Inner<K, V, P> {
-    /// How long an entry lives that is written without a time of its own.
-    pub(crate) fn default_ttl(&self) -> Option<Duration> {
-        self.memory.as_ref()?.eviction.default_ttl()
-    }
-
-    /// When such an entry expires that is written now.
+    /// When an entry expires that is written now, without a time of its own.
     pub(crate) fn default_expiry(&self) -> Expiry {
-        self.default_ttl().and_then(|ttl| self.clock.after(ttl)).unwrap_or_default()
+        self.default_ttl.and_then(|ttl| self.clock.after(ttl)).unwrap_or_default()
     }
 
     /// When an entry expires that lives for so long from now.

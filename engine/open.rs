@@ -160,6 +160,7 @@ fn assemble<K: Key, V: Value, P: Partition<K>>(
         sequencer,
         readers,
         clock,
+        default_ttl: builder.memory.as_ref().and_then(|limit| limit.eviction.default_ttl()),
         memory: builder.memory,
         env: builder.env,
         isolation: builder.isolation,

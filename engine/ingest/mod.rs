@@ -88,7 +88,7 @@ impl<K: Key, V: Value, P> Unpin for Ingest<K, V, P> {}
 impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     pub(crate) fn new(handle: Handle<K, V, P>, options: IngestOptions) -> Self {
         let inner = handle.inner();
-        let state = State::new(options, inner.router.shards(), inner.durable, inner.default_ttl().is_some());
+        let state = State::new(options, inner.router.shards(), inner.durable, inner.default_ttl.is_some());
         let shared = Arc::new(Mutex::new(state));
         let started = inner.env.now();
         inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));

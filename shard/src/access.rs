@@ -28,10 +28,11 @@ impl Access {
 
     /// With one more access; `None` if there was one in this tick.
     pub(crate) const fn touched(self, tick: u32) -> Option<Self> {
-        if self.0 >> COUNT_BITS == tick % TICKS && self.count() > 0 {
+        let (count, ticked) = (self.count(), tick << COUNT_BITS);
+        if self.0 == ticked | count && count > 0 {
             return None;
         }
-        Some(Self::new(tick, self.count() + 1))
+        Some(Self(ticked | if count < COUNT_MAX { count + 1 } else { count }))
     }
 }
 

@@ -77,6 +77,10 @@ pub struct ShardCore<K, V> {
     /// The highest horizon that anything was reclaimed at (V8).
     reclaimed: Timestamp,
     garbage: Vec<Version<V>>,
+    /// So much of the garbage is off the books.
+    garbage_written_off: usize,
+    /// Keys written since the last commit ended, beyond one for each commit.
+    writes_beyond: usize,
     /// What takes memory, and what expires.
     books: Books<K, V>,
     /// How long an entry lives that is written without a time of its own.
@@ -143,7 +147,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let own_log = log.iter().map(|log| log.id()).collect();
         let default_ttl = limit.as_ref().and_then(|share| share.eviction.default_ttl());
         let books = Books::open(&map, limit);
-        let core = Self {
+        Self {
             map,
             sequencer,
             readers,
@@ -158,13 +162,13 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             remembered: VecDeque::new(),
             reclaimed: Timestamp::ZERO,
             garbage: Vec::new(),
+            garbage_written_off: 0,
+            writes_beyond: 0,
             books,
             default_ttl,
             outbox: Outbox::default(),
             counters: Arc::default(),
-        };
-        core.publish();
-        core
+        }
     }
 
     pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
@@ -219,7 +223,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let horizon = self.readers.refresh();
         self.govern_fully();
         let swept = self.sweep_up_to(horizon, usize::MAX);
-        self.publish();
+        self.write_off();
         if let Some(reply) = sweep.reply {
             self.outbox.swept(reply, swept);
         }
@@ -238,6 +242,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.discard(&mut self.garbage);
+        self.garbage_written_off = self.garbage.len();
         outbox
     }
 
@@ -291,6 +296,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         for offset in part.offsets {
             self.map.offsets().set(timestamp, offset, self.readers.horizon());
         }
+        self.writes_beyond += part.writes.len().saturating_sub(1);
         let mut expires = part.expires.into_iter();
         for (key, value) in part.writes.into_iter().zip(part.values) {
             self.store(timestamp, key, value, expires.next().unwrap_or_default());
@@ -337,6 +343,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let governed = self.tidy(1);
         let keeps = self.garbage.len() < GARBAGE_KEPT;
         let garbage = if keeps { Vec::new() } else { std::mem::take(&mut self.garbage) };
+        self.garbage_written_off = self.garbage.len();
         Leftovers { garbage, governed }
     }
 
@@ -344,10 +351,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if commits > 0 {
             self.readers.refresh_if_due();
         }
-        let governed = self.govern(commits);
+        let governed = if self.books.are_settled() { None } else { self.govern(commits) };
         if self.sweeps && !self.remembered.is_empty() {
             self.sweep_up_to(self.readers.horizon(), SWEEPS_PER_COMMIT * commits.max(1));
         }
+        self.write_off();
+        self.writes_beyond = 0;
         governed
     }
 
@@ -565,11 +574,20 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn store(&mut self, timestamp: Timestamp, key: K, value: Option<Arc<V>>, expires: Expiry) {
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
-        if expires != Expiry::NEVER || self.books.ledger.is_some() || !self.books.expiring.is_empty() {
-            return self.store_watched((timestamp, horizon), key, value, expires);
-        }
+        let removes = value.is_none();
         let version = Version { timestamp, expires, value };
-        if let Some(key) = self.map.apply(key, version, (horizon, &self.readers), &mut self.garbage, None) {
+        let reclaims = (horizon, &*self.readers);
+        let remembered = if expires == Expiry::NEVER && self.books.are_closed() {
+            self.map.apply(key, version, reclaims, &mut self.garbage, &mut ())
+        } else {
+            let mut entry = self.books.entry(&self.map);
+            let remembered = self.map.apply(key, version, reclaims, &mut self.garbage, &mut entry);
+            if removes {
+                self.books.removed(&self.map);
+            }
+            remembered
+        };
+        if let Some(key) = remembered {
             self.remembered.push_back((timestamp, key));
         }
     }
@@ -667,17 +685,13 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             return Swept::default();
         }
         self.reclaimed = self.reclaimed.max(horizon);
-        let (books, garbage_before) = (&mut self.books, self.garbage.len());
+        let books = &mut self.books;
         let forget = |key: &K| {
             if let Some(ledger) = &mut books.ledger {
                 ledger.forgotten(key);
             }
         };
-        let swept = self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage, forget);
-        if let Some(ledger) = &mut self.books.ledger {
-            ledger.reclaimed(&self.garbage[garbage_before..]);
-        }
-        swept
+        self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage, forget)
     }
 }
 

@@ -16,7 +16,6 @@ use crate::inline::Inline;
 use crate::ledger::{Share, Usage};
 use crate::map::{ShardMap, Swept};
 use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, Row, Sweep, Update, Updated};
-use crate::meters::Meters;
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
@@ -223,7 +222,7 @@ impl<K: Key, V: Value> Shard<K, V> {
     /// What the shard has in memory, and what it evicted. Zero without a limit.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.map.meters().map_or_else(Usage::default, Meters::usage)
+        self.map.meters().map_or_else(Usage::default, |meters| meters.usage())
     }
 
     /// Lets a tick pass, in which accesses count anew. For an idle shard; a busy one does it by itself.

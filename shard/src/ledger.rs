@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::chain::{Chain, Version};
 use crate::evict::{Candidate, Eviction, Policy};
 use crate::expiry::Expiry;
-use crate::map::{Before, ShardMap};
+use crate::map::{ShardMap, Watch};
+use crate::meters::Meters;
 use crate::reject::Reject;
 use crate::{Key, Value};
 
@@ -60,7 +62,7 @@ const SLAB_PERCENT: u64 = 140;
 /// The two counts in front of a shared value.
 const SHARED_BYTES: u64 = 16;
 /// An older version, with its part of the box and the queue.
-const OLDER_BYTES: u64 = 40;
+const OLDER_BYTES: i64 = 40;
 /// So many ticks pass while all keys are written once.
 const TICKS_PER_TURNOVER: usize = 64;
 /// Ticks of a small shard are no shorter than so many writes.
@@ -91,7 +93,8 @@ pub(crate) struct Books<K, V> {
 impl<K: Key, V: Value> Books<K, V> {
     /// Books over what was loaded.
     pub(crate) fn open(map: &ShardMap<K, V>, share: Option<Share<K, V>>) -> Self {
-        let ledger = share.map(|share| Box::new(Ledger::new(share)));
+        let ledger = share.zip(map.meters()).map(|(share, meters)| Ledger::new(share, Arc::clone(meters)));
+        let ledger = ledger.map(Box::new);
         let mut books = Self { expiring: BTreeSet::new(), ledger };
         if books.ledger.is_some() || map.clock().is_in_use() {
             map.for_each_loaded(|key, chain| {
@@ -100,8 +103,7 @@ impl<K: Key, V: Value> Books<K, V> {
                     books.expiring.insert((newest.expires, key.clone()));
                 }
                 if let (Some(ledger), Some(value)) = (&mut books.ledger, &newest.value) {
-                    let slot = ledger.next_slot();
-                    ledger.came(key, value);
+                    let slot = ledger.loaded(key, value);
                     chain.set_slot(slot);
                 }
             });
@@ -110,148 +112,201 @@ impl<K: Key, V: Value> Books<K, V> {
     }
 
     /// Whether a limit lets these writes take place. Before anything is changed (T1).
+    #[inline]
     pub(crate) fn check_room<'w>(
         &self,
         map: &ShardMap<K, V>,
         writes: impl Iterator<Item = (&'w K, Option<&'w Arc<V>>)>,
     ) -> Result<(), Reject> {
-        let has_room = self.ledger.as_ref().is_none_or(|ledger| ledger.has_room(map, writes));
+        let has_room = |ledger: &Ledger<K, V>| !ledger.refuses_writes() || ledger.has_room(map, writes);
+        let has_room = self.ledger.as_deref().is_none_or(has_room);
         if has_room { Ok(()) } else { Err(Reject::MemoryLimit) }
     }
 
-    /// A version was stored, and these are what it and the horizon left behind.
-    pub(crate) fn stored(
-        &mut self,
-        map: &ShardMap<K, V>,
-        key: &K,
-        stored: (Option<&Arc<V>>, Expiry),
-        before: Option<&Before<V>>,
-        garbage: &[Version<V>],
-    ) {
-        let (value, expires) = stored;
-        if let Some(before) = before
-            && before.expires != Expiry::NEVER
-        {
-            self.expiring.remove(&(before.expires, key.clone()));
+    /// Whether there is nothing to keep books of, until something is written that expires.
+    pub(crate) fn are_closed(&self) -> bool {
+        self.ledger.is_none() && self.expiring.is_empty()
+    }
+
+    /// Whether nothing expires, and what is in memory is within the limit with all that is to be reclaimed.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.expiring.is_empty() && self.ledger.as_deref().is_none_or(Ledger::is_within)
+    }
+
+    /// Opens the entry of one write.
+    pub(crate) const fn entry<'b>(&'b mut self, map: &'b ShardMap<K, V>) -> BookEntry<'b, K, V> {
+        BookEntry { books: self, map }
+    }
+
+    /// Ends the entry of a removal, when the chain is let go: the key that took its slot is told.
+    pub(crate) fn removed(&mut self, map: &ShardMap<K, V>) {
+        if let Some((key, slot)) = self.ledger.as_mut().and_then(|ledger| ledger.moved.take()) {
+            map.set_slot(&key, slot);
         }
-        if value.is_some() && expires != Expiry::NEVER {
-            self.expiring.insert((expires, key.clone()));
+    }
+}
+
+/// One write, as the books take it down while the chain is held.
+pub(crate) struct BookEntry<'b, K, V> {
+    books: &'b mut Books<K, V>,
+    map: &'b ShardMap<K, V>,
+}
+
+impl<K: Key, V: Value> BookEntry<'_, K, V> {
+    fn reschedule(&mut self, key: &K, before: Expiry, version: &Version<V>) {
+        if before != Expiry::NEVER {
+            self.books.expiring.remove(&(before, key.clone()));
         }
-        let Some(ledger) = &mut self.ledger else { return };
-        ledger.stored(key, value, before, garbage);
-        if value.is_none()
-            && let Some(Before { value: Some(_), slot, .. }) = before
-            && let Some(moved) = ledger.take_slot(*slot)
-        {
-            map.set_slot(moved, *slot);
+        if version.value.is_some() && version.expires != Expiry::NEVER {
+            self.map.clock().note(version.expires);
+            self.books.expiring.insert((version.expires, key.clone()));
         }
-        ledger.tick(map);
+    }
+}
+
+impl<K: Key, V: Value> Watch<K, V> for BookEntry<'_, K, V> {
+    #[inline]
+    fn goes_on(&mut self, key: &K, chain: &Chain<V>, version: &Version<V>) -> Option<u32> {
+        let newest = chain.newest();
+        if newest.expires != Expiry::NEVER || version.expires != Expiry::NEVER {
+            self.reschedule(key, newest.expires, version);
+        }
+        let ledger = self.books.ledger.as_deref_mut()?;
+        ledger.count_write(self.map);
+        match (&newest.value, &version.value) {
+            (Some(old), Some(new)) => {
+                let (before, now) = (ledger.value_bytes(old), ledger.value_bytes(new));
+                let meters = &*ledger.meters;
+                meters.hold(OLDER_BYTES + now);
+                if now != before {
+                    meters.live(now - before);
+                }
+                chain.touch(meters.now());
+            }
+            (Some(old), None) => {
+                ledger.removed(key, old);
+                ledger.give_up_slot(chain.slot());
+            }
+            (None, Some(new)) => {
+                ledger.meters.hold(OLDER_BYTES);
+                return Some(ledger.came(self.map, key, chain, new));
+            }
+            (None, None) => ledger.meters.hold(OLDER_BYTES),
+        }
+        None
+    }
+
+    fn begins(&mut self, key: &K, chain: &Chain<V>) -> Option<u32> {
+        if chain.newest().expires != Expiry::NEVER {
+            self.reschedule(key, Expiry::NEVER, chain.newest());
+        }
+        let ledger = self.books.ledger.as_deref_mut()?;
+        ledger.count_write(self.map);
+        ledger.meters.hold(ledger.entry_bytes(key));
+        let new = chain.newest().value.as_ref()?;
+        Some(ledger.came(self.map, key, chain, new))
     }
 }
 
 /// What a shard with a limit has in memory.
 pub(crate) struct Ledger<K, V> {
     share: Share<K, V>,
-    pub(crate) policy: Box<dyn Policy>,
+    policy: Box<dyn Policy>,
+    /// The share, and the live bytes beyond which entries go, if any do.
+    limit: i64,
+    evicts_beyond: i64,
     /// Every key with a live version, in any order, to draw from. Each chain knows its slot here.
     keys: Vec<K>,
+    /// The key that took the slot of one that was removed, and which slot, until the chain of that is let go.
+    moved: Option<(K, u32)>,
     random: u64,
-    /// All bytes, and those of live versions and their keys.
-    held: u64,
-    live: u64,
+    /// Where the bytes are counted, for others to see.
+    meters: Arc<Meters>,
+    policy_bytes: i64,
     writes_to_tick: usize,
-    /// Entries written since evictions were last considered.
-    pub(crate) written: usize,
 }
 
 impl<K: Key, V: Value> Ledger<K, V> {
-    fn new(share: Share<K, V>) -> Self {
+    fn new(share: Share<K, V>, meters: Arc<Meters>) -> Self {
+        let policy = share.eviction.policy();
+        let limit = i64::try_from(share.bytes).unwrap_or(i64::MAX);
+        meters.set_limit(share.bytes);
         Self {
             share,
-            policy: share.eviction.policy(),
+            limit,
+            evicts_beyond: if policy.refuses_writes() { i64::MAX } else { limit },
+            policy,
             keys: Vec::new(),
+            moved: None,
             random: share.seed | 1,
-            held: 0,
-            live: 0,
+            meters,
+            policy_bytes: 0,
             writes_to_tick: WRITES_PER_TICK_MIN,
-            written: 0,
         }
     }
 
     /// What a key takes that has one version, without that version's value.
-    fn entry_bytes(&self, key: &K) -> u64 {
+    fn entry_bytes(&self, key: &K) -> i64 {
         let place = size_of::<K>() as u64;
         let heap = (self.share.measure.key)(key) as u64;
         let table = (size_of::<(K, Chain<V>)>() as u64 + 1) * TABLE_PERCENT;
         // In the hash table, in the ordered index, and here.
-        (table + place * (TREE_PERCENT + SLAB_PERCENT)) / 100 + TREE_BYTES + 3 * heap
+        ((table + place * (TREE_PERCENT + SLAB_PERCENT)) / 100 + TREE_BYTES + 3 * heap).cast_signed()
     }
 
-    fn value_bytes(&self, value: &V) -> u64 {
-        SHARED_BYTES + size_of::<V>() as u64 + (self.share.measure.value)(value) as u64
+    #[inline]
+    fn value_bytes(&self, value: &V) -> i64 {
+        (SHARED_BYTES + size_of::<V>() as u64 + (self.share.measure.value)(value) as u64).cast_signed()
     }
 
-    fn version_bytes(&self, value: Option<&Arc<V>>) -> u64 {
-        value.map_or(0, |value| self.value_bytes(value))
-    }
-
-    fn live_bytes(&self, key: &K, value: Option<&Arc<V>>) -> u64 {
+    fn live_bytes(&self, key: &K, value: Option<&Arc<V>>) -> i64 {
         value.map_or(0, |value| self.entry_bytes(key) + self.value_bytes(value))
     }
 
-    /// The slot of the next key that comes.
-    pub(crate) fn next_slot(&self) -> u32 {
-        u32::try_from(self.keys.len())
-            .expect("keys of a shard are counted in 31 bits, as they fill more memory")
+    /// A key comes that had no live version. Returns its slot.
+    fn came(&mut self, map: &ShardMap<K, V>, key: &K, chain: &Chain<V>, value: &V) -> u32 {
+        let accesses = self.policy.came(map.hash(key), self.keys.len());
+        self.count_policy();
+        chain.set_access(Access::new(self.meters.now(), accesses));
+        let bytes = self.value_bytes(value);
+        self.meters.hold(bytes);
+        self.meters.live(self.entry_bytes(key) + bytes);
+        self.take_new_slot(key)
     }
 
-    fn came(&mut self, key: &K, value: &Arc<V>) {
-        let bytes = self.live_bytes(key, Some(value));
-        self.held += bytes;
-        self.live += bytes;
+    /// A key was there when the engine was opened. Returns its slot.
+    fn loaded(&mut self, key: &K, value: &V) -> u32 {
+        let bytes = self.entry_bytes(key) + self.value_bytes(value);
+        self.meters.hold(bytes);
+        self.meters.live(bytes);
+        self.take_new_slot(key)
+    }
+
+    fn take_new_slot(&mut self, key: &K) -> u32 {
+        let slot = u32::try_from(self.keys.len());
         self.keys.push(key.clone());
+        slot.expect("keys of a shard are counted in 31 bits, as they fill more memory")
     }
 
-    fn stored(
-        &mut self,
-        key: &K,
-        value: Option<&Arc<V>>,
-        before: Option<&Before<V>>,
-        garbage: &[Version<V>],
-    ) {
-        self.written += 1;
-        self.held += self.version_bytes(value);
-        self.held += if before.is_some() { OLDER_BYTES } else { self.entry_bytes(key) };
-        self.reclaimed(garbage);
-        let old = before.and_then(|before| before.value.as_ref());
-        self.live += self.live_bytes(key, value);
-        self.live = self.live.saturating_sub(self.live_bytes(key, old));
-        if value.is_some() && old.is_none() {
-            self.keys.push(key.clone());
-        }
-    }
-
-    /// Older versions are gone.
-    pub(crate) fn reclaimed(&mut self, garbage: &[Version<V>]) {
-        for version in garbage {
-            // A value that changed its size behind our back must not make the count run under.
-            let bytes = OLDER_BYTES + self.version_bytes(version.value.as_ref());
-            self.held = self.held.saturating_sub(bytes);
-        }
+    /// A live value is an older version now, and the key is one without a live version.
+    fn removed(&mut self, key: &K, old: &V) {
+        self.meters.hold(OLDER_BYTES);
+        self.meters.live(-self.entry_bytes(key) - self.value_bytes(old));
     }
 
     /// A removed key is gone altogether.
     pub(crate) fn forgotten(&mut self, key: &K) {
-        self.held = self.held.saturating_sub(self.entry_bytes(key));
+        self.meters.hold(-self.entry_bytes(key));
     }
 
-    /// Takes a key off those to draw from. Returns the one that took its slot.
-    fn take_slot(&mut self, slot: u32) -> Option<&K> {
+    /// Takes a key off those to draw from. The last of them takes its slot.
+    fn give_up_slot(&mut self, slot: u32) {
         self.keys.swap_remove(slot as usize);
-        self.keys.get(slot as usize)
+        self.moved = self.keys.get(slot as usize).map(|moved| (moved.clone(), slot));
     }
 
-    fn tick(&mut self, map: &ShardMap<K, V>) {
+    #[inline]
+    fn count_write(&mut self, map: &ShardMap<K, V>) {
         self.writes_to_tick -= 1;
         if self.writes_to_tick == 0 {
             self.writes_to_tick = (self.keys.len() / TICKS_PER_TURNOVER).max(WRITES_PER_TICK_MIN);
@@ -259,41 +314,59 @@ impl<K: Key, V: Value> Ledger<K, V> {
         }
     }
 
-    /// Bytes that would have to go, of what can go by evictions.
-    pub(crate) fn excess(&self) -> u64 {
-        (self.live + self.policy.bytes()).saturating_sub(self.share.bytes)
+    /// Whether entries have to go by evictions.
+    #[inline]
+    pub(crate) fn exceeds(&self) -> bool {
+        self.meters.all_live() > self.evicts_beyond
     }
 
-    /// Whether entries go at all.
-    pub(crate) fn may_evict(&self) -> bool {
-        !self.policy.refuses_writes()
+    /// Bytes that have to go by evictions.
+    pub(crate) fn excess(&self) -> u64 {
+        self.meters.all_live().saturating_sub(self.evicts_beyond).max(0).cast_unsigned()
+    }
+
+    const fn refuses_writes(&self) -> bool {
+        self.evicts_beyond == i64::MAX
+    }
+
+    fn is_within(&self) -> bool {
+        self.meters.all_held() <= self.limit
     }
 
     /// Whether more than a sixty-fourth of the share waits to be reclaimed beyond the limit.
     pub(crate) fn needs_reclamation(&self) -> bool {
-        self.held > self.share.bytes + self.share.bytes / 64
+        self.meters.all_held() > self.limit.saturating_add(self.limit / 64)
     }
 
-    pub(crate) fn usage(&self) -> (u64, u64, u64) {
-        let own = self.policy.bytes();
-        (self.share.bytes, self.held + own, self.held.saturating_sub(self.live))
+    /// Older versions are gone.
+    #[inline]
+    pub(crate) fn reclaimed(&self, garbage: &[Version<V>]) {
+        for version in garbage {
+            let value = version.value.as_ref().map_or(0, |value| self.value_bytes(value));
+            self.meters.hold(-OLDER_BYTES - value);
+        }
+    }
+
+    fn count_policy(&mut self) {
+        let bytes = self.policy.bytes().cast_signed();
+        let more = bytes - self.policy_bytes;
+        self.meters.hold(more);
+        self.meters.live(more);
+        self.policy_bytes = bytes;
     }
 
     /// Whether writes may take place that turn these values into those, under a policy that refuses.
-    pub(crate) fn has_room<'w>(
+    fn has_room<'w>(
         &self,
         map: &ShardMap<K, V>,
         writes: impl Iterator<Item = (&'w K, Option<&'w Arc<V>>)>,
     ) -> bool {
-        if !self.policy.refuses_writes() {
-            return true;
-        }
         let (mut more, mut less) = (0, 0);
         for (key, value) in writes {
             more += self.live_bytes(key, value);
             less += self.live_bytes(key, map.newest(key).and_then(|(_, value)| value).as_ref());
         }
-        more <= less || self.live + more - less <= self.share.bytes
+        more <= less || self.meters.all_live() + more - less <= self.limit
     }
 
     /// Draws keys and chooses one to go, with the bytes that this frees. `None` if all that were drawn are to stay.
@@ -322,12 +395,13 @@ impl<K: Key, V: Value> Ledger<K, V> {
         let chosen = self.policy.victim(&candidates);
         let key = keys[chosen].clone();
         let freed = self.live_bytes(&key, map.newest(&key).and_then(|(_, value)| value).as_ref());
-        Some((key, candidates[chosen], freed))
+        Some((key, candidates[chosen], freed.cast_unsigned()))
     }
 
     /// The victim goes.
     pub(crate) fn went(&mut self, victim: &Candidate) {
         self.policy.went(victim, self.keys.len());
+        self.count_policy();
     }
 
     pub(crate) fn keys(&self) -> usize {

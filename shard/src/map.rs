@@ -35,20 +35,23 @@ pub struct PageEntry<K, V> {
     pub value: Arc<V>,
 }
 
-/// What a key was before something was stored.
-pub(crate) struct Before<V> {
-    pub(crate) expires: Expiry,
-    pub(crate) value: Option<Arc<V>>,
-    pub(crate) slot: u32,
+/// Sees what a write does to a key, while its chain is held. Both give a key that had no live version its slot.
+pub(crate) trait Watch<K, V> {
+    /// The key has a chain already, of which this is to be the newest version.
+    fn goes_on(&mut self, key: &K, chain: &Chain<V>, version: &Version<V>) -> Option<u32>;
+
+    /// The key had no chain, and now has this one.
+    fn begins(&mut self, key: &K, chain: &Chain<V>) -> Option<u32>;
 }
 
-/// Looks at a chain with a new version in it, and at what the key was before.
-pub(crate) type Watch<'w, V> = dyn FnMut(&mut Chain<V>, Option<Before<V>>) + 'w;
+/// Nobody looks.
+impl<K, V> Watch<K, V> for () {
+    fn goes_on(&mut self, _: &K, _: &Chain<V>, _: &Version<V>) -> Option<u32> {
+        None
+    }
 
-impl<V> Before<V> {
-    fn of(chain: &Chain<V>) -> Self {
-        let newest = chain.newest();
-        Self { expires: newest.expires, value: newest.value.clone(), slot: chain.slot() }
+    fn begins(&mut self, _: &K, _: &Chain<V>) -> Option<u32> {
+        None
     }
 }
 
@@ -63,7 +66,7 @@ pub struct ShardMap<K, V> {
     live: AtomicU64,
     clock: Arc<Clock>,
     /// What there is only with a limit of memory.
-    meters: Option<Box<Meters>>,
+    meters: Option<Arc<Meters>>,
 }
 
 /// What a sweep did.
@@ -93,7 +96,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             versions: AtomicU64::new(0),
             live: AtomicU64::new(0),
             clock,
-            meters: is_limited.then(Box::default),
+            meters: is_limited.then(Arc::default),
         }
     }
 
@@ -129,8 +132,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     }
 
     /// What there is only with a limit of memory.
-    pub(crate) fn meters(&self) -> Option<&Meters> {
-        self.meters.as_deref()
+    pub(crate) const fn meters(&self) -> Option<&Arc<Meters>> {
+        self.meters.as_ref()
     }
 
     /// How far sources have been taken in, by commits of this shard.
@@ -291,28 +294,25 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
     }
 
-    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep. `watch` sees
-    /// the chain with the version in it, and what the key was before, unless it was not there.
+    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep.
     pub(crate) fn apply(
         &self,
         key: K,
         version: Version<V>,
         (horizon, readers): (Timestamp, &Readers),
         garbage: &mut Vec<Version<V>>,
-        watch: Option<&mut Watch<'_, V>>,
+        watch: &mut impl Watch<K, V>,
     ) -> Option<K> {
         let before = garbage.len();
         let lives = version.value.is_some();
         let remembered = match self.entries.entry(key) {
             Entry::Occupied(mut entry) => {
+                let slot = watch.goes_on(entry.key(), entry.get(), &version);
                 let chain = entry.get_mut();
                 self.count_live(chain.newest().value.is_some(), lives);
-                if let Some(watch) = watch {
-                    let was = Before::of(chain);
-                    chain.push(version);
-                    watch(chain, Some(was));
-                } else {
-                    chain.push(version);
+                chain.push(version);
+                if let Some(slot) = slot {
+                    chain.set_slot(slot);
                 }
                 chain.trim(horizon, garbage);
                 if chain.is_long() {
@@ -328,8 +328,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 self.count_live(false, lives);
                 let mut chain = Chain::new(version);
                 chain.set_remembered(chain.has_leftovers());
-                if let Some(watch) = watch {
-                    watch(&mut chain, None);
+                if let Some(slot) = watch.begins(entry.key(), &chain) {
+                    chain.set_slot(slot);
                 }
                 let remembered = chain.is_remembered().then(|| entry.key().clone());
                 let key = entry.key().clone();

@@ -1,7 +1,7 @@
 //! What a shard with a limit of memory lets others see: how much is used, and which tick it is.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -19,8 +19,10 @@ pub(crate) struct Meters {
     /// When each of the last ticks began.
     began: Mutex<VecDeque<u64>>,
     limit: AtomicU64,
-    bytes: AtomicU64,
-    reclaimable: AtomicU64,
+    /// All bytes, and those of live versions and their keys. The policy's own are in both. Signed, so that a value
+    /// that changed its size behind our back doesn't make them run under.
+    held: AtomicI64,
+    live: AtomicI64,
     evicted: AtomicU64,
     expired: AtomicU64,
 }
@@ -47,10 +49,28 @@ impl Meters {
         began.get(began.len().checked_sub(age + 1)?).copied()
     }
 
-    pub(crate) fn set(&self, (limit, bytes, reclaimable): (u64, u64, u64)) {
-        self.limit.store(limit, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
-        self.reclaimable.store(reclaimable, Ordering::Relaxed);
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes more are in memory. For the writer, as all that counts.
+    #[inline]
+    pub(crate) fn hold(&self, bytes: i64) {
+        add(&self.held, bytes);
+    }
+
+    /// So many bytes more are those of live versions and their keys.
+    #[inline]
+    pub(crate) fn live(&self, bytes: i64) {
+        add(&self.live, bytes);
+    }
+
+    pub(crate) fn all_held(&self) -> i64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn all_live(&self) -> i64 {
+        self.live.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self, evicted: u64, expired: u64) {
@@ -60,12 +80,20 @@ impl Meters {
 
     pub(crate) fn usage(&self) -> Usage {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let bytes = self.all_held().max(0).cast_unsigned();
+        let live = self.all_live().max(0).cast_unsigned();
         Usage {
             limit: read(&self.limit),
-            bytes: read(&self.bytes),
-            reclaimable: read(&self.reclaimable),
+            bytes,
+            reclaimable: bytes.saturating_sub(live),
             evicted: read(&self.evicted),
             expired: read(&self.expired),
         }
     }
+}
+
+/// Without a read-modify-write: there is one writer.
+#[inline]
+fn add(counter: &AtomicI64, more: i64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }

@@ -72,6 +72,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.batches, 1);
         let timestamp = self.sequencer.take(1);
+        self.writes_beyond += keys.len().saturating_sub(1);
         for ((key, value), expires) in keys.into_iter().zip(values).zip(expires) {
             self.store(timestamp, key, value, expires);
         }

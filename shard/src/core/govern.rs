@@ -2,17 +2,12 @@
 //! any other, so that they survive recovery, and that validation, snapshots and readers of changes see them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use anabranch_wal::{EncodedWrites, Log, Timestamp};
+use anabranch_wal::{EncodedWrites, Log};
 
 use super::{ShardCore, append};
-use crate::access::Access;
-use crate::chain::Version;
 use crate::codec::encode_write;
 use crate::expiry::Expiry;
-use crate::map::Before;
-use crate::meters::Meters;
 use crate::sequencer::AppliedPart;
 use crate::{Key, Value};
 
@@ -36,13 +31,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// What this shard writes on its own account after so many commits: at most one commit. It needs space in the log
     /// that is there, and makes nobody wait.
     pub(super) fn govern(&mut self, commits: usize) -> Option<AppliedPart> {
-        let written = self.books.ledger.as_mut().map_or(0, |ledger| std::mem::take(&mut ledger.written));
-        if self.books.ledger.is_none() && self.books.expiring.is_empty() {
-            return None;
-        }
-        let removed = self.remove_some(REMOVALS_PER_WRITE_MAX * commits.max(written).max(1));
+        let writes = (commits + self.writes_beyond).max(1);
+        let removed = self.remove_some(REMOVALS_PER_WRITE_MAX * writes);
         self.reclaim_over_the_limit();
-        self.publish();
         removed
     }
 
@@ -52,12 +43,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             let Some(applied) = self.remove_some(REMOVALS_PER_COMMIT) else { break };
             self.outbox.applied(applied);
         }
-        self.publish();
+        self.write_off();
     }
 
     /// From which moment on there is something to remove: now, if there is too much.
     pub(crate) fn removals_due(&self) -> u64 {
-        if self.books.ledger.as_ref().is_some_and(|ledger| ledger.may_evict() && ledger.excess() > 0) {
+        if self.books.ledger.as_ref().is_some_and(|ledger| ledger.exceeds()) {
             return 0;
         }
         let first = self.books.expiring.first();
@@ -87,7 +78,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn choose_victims(&mut self, limit: usize, removals: &mut Removals<K>) {
         let Some(ledger) = self.books.ledger.as_mut() else { return };
         let mut excess = ledger.excess();
-        if excess == 0 || !ledger.may_evict() {
+        if excess == 0 {
             return;
         }
         let mut chosen: BTreeSet<K> = removals.keys.iter().cloned().collect();
@@ -122,9 +113,6 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         for key in keys {
             self.store(timestamp, key, None, Expiry::NEVER);
         }
-        if let Some(ledger) = &mut self.books.ledger {
-            ledger.written = 0;
-        }
         if let Some(meters) = self.map.meters() {
             meters.count(evicted as u64, (count - evicted) as u64);
         }
@@ -133,6 +121,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     /// What was removed or overwritten is still held, for readers or until the horizon passes it.
     fn reclaim_over_the_limit(&mut self) {
+        self.write_off();
         let over = self.books.ledger.as_ref().is_some_and(|ledger| ledger.needs_reclamation());
         if over && self.sweeps && !self.remembered.is_empty() {
             let horizon = self.readers.refresh();
@@ -140,51 +129,17 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
     }
 
-    /// Lets others see what the books say.
-    pub(super) fn publish(&self) {
-        if let (Some(meters), Some(ledger)) = (self.map.meters(), &self.books.ledger) {
-            meters.set(ledger.usage());
+    /// Takes what was reclaimed off the books.
+    #[inline]
+    pub(super) fn write_off(&mut self) {
+        if let Some(ledger) = &self.books.ledger {
+            ledger.reclaimed(&self.garbage[self.garbage_written_off..]);
+            self.garbage_written_off = self.garbage.len();
         }
     }
 
     /// When an entry expires that is written without a time of its own.
     pub(super) fn default_expiry(&self) -> Expiry {
         self.default_ttl.and_then(|ttl| self.map.clock().after(ttl)).unwrap_or_default()
-    }
-
-    /// [`ShardCore::store`] with the books kept.
-    pub(super) fn store_watched(
-        &mut self,
-        (timestamp, horizon): (Timestamp, Timestamp),
-        key: K,
-        value: Option<Arc<V>>,
-        expires: Expiry,
-    ) {
-        self.map.clock().note(expires);
-        let (map, kept, stored) = (Arc::clone(&self.map), key.clone(), value.clone());
-        let garbage_before = self.garbage.len();
-        let mut before = None;
-        let ledger = &mut self.books.ledger;
-        let tick = map.meters().map_or(0, Meters::now);
-        let mut watch = |chain: &mut crate::chain::Chain<V>, was: Option<Before<V>>| {
-            let was_live = was.as_ref().is_some_and(|was| was.value.is_some());
-            before = was;
-            let Some(ledger) = ledger else { return };
-            if was_live {
-                chain.touch(tick);
-            } else if chain.newest().value.is_some() {
-                chain.set_slot(ledger.next_slot());
-                let keys = ledger.keys();
-                chain.set_access(Access::new(tick, ledger.policy.came(map.hash(&kept), keys)));
-            }
-        };
-        let version = Version { timestamp, expires, value };
-        let remembered =
-            map.apply(key, version, (horizon, &self.readers), &mut self.garbage, Some(&mut watch));
-        if let Some(key) = remembered {
-            self.remembered.push_back((timestamp, key));
-        }
-        let garbage = &self.garbage[garbage_before..];
-        self.books.stored(&map, &kept, (stored.as_ref(), expires), before.as_ref(), garbage);
     }
 }
