@@ -58,7 +58,7 @@ pub fn commit_inline<K: Key, V: Value>(
             }
             // Outside all turns (F3).
             if let Some(turn) = turn {
-                turn.report(&applied, leftovers);
+                turn.report(&[applied], leftovers);
             }
             Inline::Done(Ok(timestamp))
         }
@@ -78,7 +78,7 @@ type Few<T> = SmallVec<[T; 4]>;
 /// A commit that has been applied, and what is to be reported and dropped.
 struct Committed<V> {
     timestamp: Timestamp,
-    applied: Few<AppliedPart>,
+    applied: AppliedPart,
     leftovers: Few<Leftovers<V>>,
 }
 
@@ -105,15 +105,15 @@ fn run<K: Key, V: Value>(
             }
         }
     }
-    let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
     if let Some((_, first)) = held.first() {
         add(&first.counters().in_line, 1);
     }
-    let timestamp = sequencer.take(written);
-    let mut applied = Few::new();
+    // All its parts are reported as one.
+    let timestamp = sequencer.take(1);
+    let mut applied = AppliedPart { timestamp, bytes: 0 };
     for (((_, core), (_, part)), reservation) in held.iter_mut().zip(parts).zip(reservations) {
         if !part.is_read_only() {
-            applied.push(core.apply(timestamp, part, participants, reservation));
+            applied.bytes += core.apply(timestamp, part, participants, reservation).bytes;
         }
     }
     let leftovers = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();

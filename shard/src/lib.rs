@@ -22,6 +22,7 @@ mod core;
 mod counters;
 mod evict;
 mod expiry;
+mod front;
 mod handle;
 mod index;
 mod inline;

@@ -7,6 +7,9 @@ use std::sync::atomic::AtomicUsize;
 pub(crate) use parking_lot::Mutex;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
+/// So far may commits be applied ahead of the first that is not, without a lock. A power of two.
+pub(crate) const SLOTS: u64 = 1024;
+
 /// Into how many stripes readers are spread.
 pub(crate) const STRIPES: usize = 32;
 

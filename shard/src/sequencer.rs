@@ -2,13 +2,14 @@
 //!
 //! A timestamp is taken after everything that can fail or be slow (PROTOCOL T1), and is then always used.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_wal::{Health, SyncControl, SyncPolicy, Timestamp};
 use parking_lot::Mutex;
 
+use crate::front::Front;
 use crate::watermark::{Reached, Watermark};
 
 /// The watermark that a read or an acknowledgement goes by.
@@ -24,8 +25,10 @@ pub enum Level {
 
 /// Hands out timestamps, and knows how far the engine has come.
 pub struct Sequencer {
-    state: Mutex<State>,
-    applied: Arc<Watermark>,
+    front: Front,
+    apart: Apart,
+    /// Only if there is a bound that asks for it.
+    unsynced: Option<Mutex<UnsyncedBytes>>,
     durable: Arc<Watermark>,
     synced: Arc<Watermark>,
     written: AtomicU64,
@@ -34,18 +37,19 @@ pub struct Sequencer {
     health: Arc<Health>,
 }
 
-struct State {
-    next: u64,
-    /// The timestamps from `applied + 1` on: on how many shards each is still to be applied.
-    unapplied: VecDeque<u32>,
-    unsynced: UnsyncedBytes,
+/// Commits whose shards report them one by one.
+#[derive(Default)]
+struct Apart {
+    /// How many there are: mostly none, and then nobody looks further.
+    count: AtomicU64,
+    /// How many shards still have to apply each.
+    left: Mutex<BTreeMap<Timestamp, usize>>,
 }
 
-/// Bytes of the commits beyond `synced`, to find how far `durable` may go ahead of it (T6). Kept only if the
-/// engine has such a bound.
+/// Bytes of the commits beyond `synced`, to find how far `durable` may go ahead of it (T6).
 #[derive(Default)]
 struct UnsyncedBytes {
-    limit: Option<u64>,
+    limit: u64,
     /// Commits `first..`.
     first: u64,
     bytes: VecDeque<u64>,
@@ -54,12 +58,12 @@ struct UnsyncedBytes {
     sum: u64,
 }
 
-/// A commit that has been applied on one shard.
+/// A commit that has been applied, or a part of one that was taken for several.
 #[derive(Clone, Copy, Debug)]
 pub struct AppliedPart {
     /// The commit.
     pub timestamp: Timestamp,
-    /// Bytes that it logged there.
+    /// Bytes that were logged of it.
     pub bytes: u64,
 }
 
@@ -71,17 +75,24 @@ impl Sequencer {
             Some(SyncPolicy::Lazy(conditions)) => conditions.bytes,
             _ => None,
         };
-        let first = recovered.next().0;
-        let unsynced = UnsyncedBytes { limit, first, within: recovered.0, ..UnsyncedBytes::default() };
-        let watermark = || Arc::new(Watermark::new(recovered));
-        let applied = watermark();
+        let unsynced = |limit| UnsyncedBytes {
+            limit,
+            first: recovered.next().0,
+            within: recovered.0,
+            ..UnsyncedBytes::default()
+        };
+        let front = Front::new(recovered);
         // Without a log, what is applied is as durable as it gets.
-        let logged = || if log.is_some() { watermark() } else { Arc::clone(&applied) };
+        let logged = || match log {
+            Some(_) => Arc::new(Watermark::new(recovered)),
+            None => Arc::clone(front.applied()),
+        };
         let sequencer = Arc::new(Self {
-            state: Mutex::new(State { next: first, unapplied: VecDeque::new(), unsynced }),
             durable: logged(),
             synced: logged(),
-            applied,
+            front,
+            apart: Apart::default(),
+            unsynced: limit.map(|limit| Mutex::new(unsynced(limit))),
             written: AtomicU64::new(recovered.0),
             held_back: HeldBack::default(),
             log,
@@ -102,36 +113,38 @@ impl Sequencer {
         &self.health
     }
 
-    /// Takes the next timestamp, for a commit that writes to so many shards. It must be applied on all.
+    /// Takes the next timestamp, for a commit that so many parts of will be reported. It must be applied.
     ///
     /// # Panics
-    /// If `shards` is zero: such a commit would never be applied.
-    pub fn take(&self, shards: usize) -> Timestamp {
-        assert!(shards > 0, "a commit writes somewhere");
-        let mut state = self.state.lock();
-        let timestamp = Timestamp(state.next);
-        state.next += 1;
-        state.unapplied.push_back(shards.try_into().expect("there are at most 512 shards"));
-        if state.unsynced.limit.is_some() {
-            state.unsynced.bytes.push_back(0);
+    /// If `parts` is zero: such a commit would never be applied.
+    pub fn take(&self, parts: usize) -> Timestamp {
+        assert!(parts > 0, "a commit writes somewhere");
+        if parts == 1 {
+            return self.front.take();
         }
+        let mut left = self.apart.left.lock();
+        let timestamp = self.front.take();
+        left.insert(timestamp, parts);
+        self.apart.count.store(left.len() as u64, Ordering::SeqCst);
         timestamp
     }
 
-    /// A shard has applied these, and appended them to its log before that (T3).
+    /// These are applied, and were appended to the logs before that (T3).
     pub fn applied(&self, parts: &[AppliedPart]) {
         if parts.is_empty() {
             return;
         }
-        let applied = {
-            let mut state = self.state.lock();
+        if let Some(unsynced) = &self.unsynced {
+            let mut unsynced = unsynced.lock();
             for part in parts {
-                state.part_applied(part);
+                unsynced.add(part);
             }
-            while state.unapplied.pop_front_if(|shards| *shards == 0).is_some() {}
-            Timestamp(state.next - 1 - state.unapplied.len() as u64)
-        };
-        self.applied.raise(applied);
+        }
+        for part in parts {
+            if self.apart.is_whole(part.timestamp) {
+                self.front.apply(part.timestamp);
+            }
+        }
         self.advance();
     }
 
@@ -140,7 +153,7 @@ impl Sequencer {
     pub fn advance(&self) {
         let Some(log) = &self.log else { return };
         // T4: `applied` first, the floors second. The other order passes commits that are not logged yet.
-        let applied = self.applied.get();
+        let applied = self.front.applied().get();
         let (mut written, mut synced) = (applied, applied);
         for log in log.logs() {
             synced = synced.min(log.unsynced_floor().previous());
@@ -159,8 +172,8 @@ impl Sequencer {
                         log.request(applied);
                     }
                 }
-                if let Some(bytes) = conditions.bytes {
-                    let reach = self.state.lock().unsynced.reach(synced, applied);
+                if let (Some(bytes), Some(unsynced)) = (conditions.bytes, &self.unsynced) {
+                    let reach = unsynced.lock().reach(synced, applied);
                     bound = bound.min(reach);
                     // A commit of several logs counts as a whole until it is synced in all of them. So it may be
                     // held back although little is unsynced: what is left of it, in the last of its logs.
@@ -188,7 +201,7 @@ impl Sequencer {
     /// those wait for whose commit must be, follows when it is also served.
     #[must_use]
     pub fn synced(&self) -> Timestamp {
-        self.log.as_ref().map_or_else(|| self.applied.get(), |log| log.synced())
+        self.log.as_ref().map_or_else(|| self.front.applied().get(), |log| log.synced())
     }
 
     /// The end of what was handed to the operating system.
@@ -206,7 +219,7 @@ impl Sequencer {
     /// The last timestamp taken.
     #[must_use]
     pub fn last(&self) -> Timestamp {
-        Timestamp(self.state.lock().next - 1)
+        self.front.last()
     }
 
     /// Waits until the watermark has reached `timestamp`, or the engine fails.
@@ -221,7 +234,7 @@ impl Sequencer {
 
     const fn watermark(&self, level: Level) -> &Arc<Watermark> {
         match level {
-            Level::Applied => &self.applied,
+            Level::Applied => self.front.applied(),
             Level::Durable => &self.durable,
             Level::Synced => &self.synced,
         }
@@ -251,30 +264,37 @@ impl HeldBack {
     }
 }
 
-impl State {
-    fn part_applied(&mut self, part: &AppliedPart) {
-        let first = self.next - self.unapplied.len() as u64;
-        let index = part.timestamp.0.checked_sub(first).and_then(|index| usize::try_from(index).ok());
-        let shards = index.and_then(|index| self.unapplied.get_mut(index));
-        *shards.expect("S2: a part is applied once, and after its timestamp was taken") -= 1;
-        self.unsynced.add(part);
+impl Apart {
+    /// A part of this commit is applied. Whether that is all of it.
+    fn is_whole(&self, timestamp: Timestamp) -> bool {
+        // Whoever reports a part was told its timestamp after this was raised for it.
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return true;
+        }
+        let mut left = self.left.lock();
+        let Some(parts) = left.get_mut(&timestamp) else { return true };
+        *parts -= 1;
+        if *parts > 0 {
+            return false;
+        }
+        left.remove(&timestamp);
+        self.count.store(left.len() as u64, Ordering::SeqCst);
+        true
     }
 }
 
 impl UnsyncedBytes {
     fn add(&mut self, part: &AppliedPart) {
-        if self.limit.is_none() {
-            return;
-        }
         let index = part.timestamp.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(bytes) = index.and_then(|index| self.bytes.get_mut(index)) {
-            *bytes += part.bytes;
+        let Some(index) = index else { return };
+        if self.bytes.len() <= index {
+            self.bytes.resize(index + 1, 0);
         }
+        self.bytes[index] += part.bytes;
     }
 
     /// The last commit, `applied` at the most, up to which everything beyond `synced` stays within the limit.
     fn reach(&mut self, synced: Timestamp, applied: Timestamp) -> Timestamp {
-        let Some(limit) = self.limit else { return Timestamp::MAX };
         while self.first <= synced.0 {
             let Some(bytes) = self.bytes.pop_front() else { break };
             if self.first <= self.within {
@@ -287,7 +307,7 @@ impl UnsyncedBytes {
         loop {
             let next = usize::try_from(self.within + 1 - self.first).ok();
             match next.and_then(|next| self.bytes.get(next)) {
-                Some(bytes) if self.within < applied.0 && self.sum + bytes <= limit => {
+                Some(bytes) if self.within < applied.0 && self.sum + bytes <= self.limit => {
                     self.sum += bytes;
                     self.within += 1;
                 }
@@ -333,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_reach_never_passes_the_limit_of_bytes() {
-        let mut unsynced = UnsyncedBytes { limit: Some(10), first: 1, ..UnsyncedBytes::default() };
+        let mut unsynced = UnsyncedBytes { limit: 10, first: 1, ..UnsyncedBytes::default() };
         unsynced.bytes.extend([4, 6, 1, 20, 3]);
         let all = Timestamp(5);
         assert_eq!(unsynced.reach(Timestamp(0), Timestamp(1)), Timestamp(1));

@@ -16,6 +16,8 @@ mod chain;
 #[path = "../../src/expiry.rs"]
 #[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
 mod expiry;
+#[path = "../../src/front.rs"]
+mod front;
 #[path = "../../src/readers.rs"]
 #[expect(dead_code, unreachable_pub, reason = "not all of it is used here, and nothing is public in a test")]
 mod readers;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use anabranch_wal::Timestamp;
 use chain::{Chain, Version};
 use clock::Clock;
+use front::Front;
 use loom::thread::spawn;
 use primitives::Mutex;
 use readers::Readers;
@@ -95,6 +98,43 @@ fn one_who_gives_up_does_not_take_anothers_wake_up_along() {
         loom::future::block_on(reached(&watermark, 2)).unwrap();
         other.join().unwrap();
         leaver.join().unwrap();
+    });
+}
+
+#[test]
+fn what_all_have_applied_is_behind_the_watermark_however_far_ahead_somebody_was() {
+    bounded(|| {
+        let front = Arc::new(Front::new(Timestamp(0)));
+        // With one slot, the second is ahead of it until the first is applied.
+        let taken = [front.take(), front.take()];
+        assert_eq!(taken, [Timestamp(1), Timestamp(2)]);
+        let others = taken.map(|timestamp| {
+            let front = Arc::clone(&front);
+            spawn(move || front.apply(timestamp))
+        });
+        let third = front.take();
+        front.apply(third);
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!((front.applied().get(), front.last()), (third, third));
+    });
+}
+
+#[test]
+fn the_watermark_waits_for_a_commit_that_is_not_applied() {
+    bounded(|| {
+        let front = Arc::new(Front::new(Timestamp(0)));
+        let (first, second) = (front.take(), front.take());
+        let other = {
+            let front = Arc::clone(&front);
+            spawn(move || front.apply(second))
+        };
+        assert_eq!(front.applied().get(), Timestamp(0));
+        front.apply(first);
+        assert!(front.applied().get() >= first, "whoever has applied a commit reads it");
+        other.join().unwrap();
+        assert_eq!(front.applied().get(), second);
     });
 }
 

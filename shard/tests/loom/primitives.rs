@@ -4,6 +4,9 @@ use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::Ordering;
 use loom::sync::atomic::fence;
 
+/// So few that commits get ahead of them.
+pub(crate) const SLOTS: u64 = 1;
+
 /// Few enough for every interleaving.
 pub(crate) const STRIPES: usize = 2;
 
