@@ -101,8 +101,9 @@ impl<K, V> EngineBuilder<K, V> {
 }
 
 impl<K, V, P> EngineBuilder<K, V, P> {
-    /// How many shards, each with a log of its own. 1 to 512; by default as many as the machine runs threads.
-    /// A directory may be reopened with another number: keys are moved while it opens.
+    /// How many shards, each with a log of its own. 1 to 512; by default [`default_shards`] for a new engine, and as many
+    /// as there are for one that is opened again. A directory may be reopened with another number: keys are moved
+    /// while it opens.
     pub fn shards(self, shards: usize) -> Self {
         Self { shards: Some(shards), ..self }
     }
@@ -242,15 +243,31 @@ impl<K, V, P> EngineBuilder<K, V, P> {
         Self { env, ..self }
     }
 
-    fn shard_count(&self) -> Result<usize, Error> {
-        let shards = self.shards.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(LOGS_MAX)
-        });
+    /// How many shards a new engine gets.
+    fn shards_to_create(&self, durability: Option<Durability>) -> Result<usize, Error> {
+        let shards = self.shards.unwrap_or_else(|| default_shards(durability).min(self.shards_max()));
+        self.check_memory(shards)?;
         if (1..=LOGS_MAX).contains(&shards) {
             Ok(shards)
         } else {
             Err(Error::config(format!("an engine has 1 to {LOGS_MAX} shards, not {shards}")))
         }
+    }
+
+    /// How many shards an engine gets that had so many; none is a new one.
+    pub(crate) fn shards_to_open(&self, before: usize) -> Result<usize, Error> {
+        match self.shards {
+            None if before > 0 => Ok(before.min(self.shards_max())),
+            _ => self.shards_to_create(Some(self.durability.unwrap_or(Durability::Full))),
+        }
+    }
+
+    /// With more shards, their shares of a limit of memory were too small.
+    fn shards_max(&self) -> usize {
+        let shares = self.memory.as_ref().map(|limit| limit.bytes / SHARE_BYTES_MIN);
+        shares
+            .and_then(|shares| usize::try_from(shares).ok())
+            .map_or(LOGS_MAX, |shares| shares.clamp(1, LOGS_MAX))
     }
 
     /// The shares of a limit of memory are large enough, and so is its time to live.
@@ -367,10 +384,8 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     async fn open_directory(self, directory: &Path, create: bool) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
         self.check_intervals()?;
-        let shards = self.shard_count()?;
-        self.check_memory(shards)?;
         let options = WalOptions {
-            shards,
+            shards: self.shards_to_open(0)?,
             policy: self.durability.unwrap_or(Durability::Full).policy()?,
             limits: self.ring_limits()?,
             checkpoint_logged_min: self.checkpoint_logged_min,
@@ -393,13 +408,26 @@ impl<K: Key, V: Value, P: Partition<K>> EngineBuilder<K, V, P> {
     pub async fn in_memory(self) -> Result<Engine<K, V, P>, Error> {
         let runtime = runtime()?;
         self.check_intervals()?;
-        let shards = self.shard_count()?;
-        self.check_memory(shards)?;
         if self.durability.is_some() {
             return Err(Error::config("an engine in memory can't be durable; use `open` with a directory"));
         }
+        let shards = self.shards_to_create(None)?;
         Ok(crate::open::in_memory(self, runtime, shards))
     }
+}
+
+/// How many shards a new engine has that isn't told: in memory twice as many as the machine runs threads, so that they
+/// seldom meet at one; with [`Durability::Relaxed`] as many; and with [`Durability::Full`] half as many, as each sync
+/// costs a thread, and fewer syncs take more commits each. `docs/performance.md` has the measurements.
+#[must_use]
+pub fn default_shards(durability: Option<Durability>) -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let shards = match durability {
+        None => threads * 2,
+        Some(Durability::Relaxed(_)) => threads,
+        Some(Durability::Full) => threads / 2,
+    };
+    shards.clamp(1, LOGS_MAX)
 }
 
 fn runtime() -> Result<tokio::runtime::Handle, Error> {

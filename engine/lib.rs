@@ -225,7 +225,7 @@ pub use anabranch_wal::{
     Disk, DiskFile, Distribution, Env, Fault, OpenMode, RealDisk, RecoverySummary, RingUsage, SystemEnv,
     Timestamp, WalError, WalStats,
 };
-pub use builder::{EngineBuilder, Isolation, Vacuum};
+pub use builder::{EngineBuilder, Isolation, Vacuum, default_shards};
 pub use changes::{Change, ChangeSet, Changes};
 pub use durability::{Durability, Flush};
 pub use engine::Engine;

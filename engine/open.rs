@@ -34,10 +34,9 @@ pub(crate) async fn open<K: Key, V: Value, P: Partition<K>>(
     options: WalOptions,
 ) -> Result<Engine<K, V, P>, Error> {
     let started = builder.env.now();
-    let shards = options.shards;
     let opened = Wal::open(disk, directory, options, &*builder.env).await?;
     let session = opened.wal.disk();
-    let engine = open_log(builder, runtime, opened, shards, started).await;
+    let engine = open_log(builder, runtime, opened, started).await;
     if engine.is_err() {
         // The lock ends with the last task that loads; who opens next waits for that.
         session.closing();
@@ -49,10 +48,10 @@ async fn open_log<K: Key, V: Value, P: Partition<K>>(
     builder: EngineBuilder<K, V, P>,
     runtime: tokio::runtime::Handle,
     opened: Opened,
-    shards: usize,
     started: Duration,
 ) -> Result<Engine<K, V, P>, Error> {
     let Opened { mut wal, logs, summary } = opened;
+    let shards = builder.shards_to_open(logs.len())?;
     let router = Router::new(wal.hash_seed(), builder.partition.clone(), shards);
     let clock = Arc::new(Clock::new(Arc::clone(&builder.env)));
     let maps = maps_of(&builder, shards, wal.hash_seed(), &clock);
@@ -64,7 +63,7 @@ async fn open_log<K: Key, V: Value, P: Partition<K>>(
     let replaced = !report.created && (moved || shards_before != shards || wal.hash_changed().await);
     if replaced {
         report.moved_from_shards = Some(shards_before);
-        wal.replace_logs().await?;
+        wal.replace_logs(shards).await?;
     }
 
     let health = Arc::<Health>::default();

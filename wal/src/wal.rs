@@ -29,7 +29,7 @@ const INITIAL_BYTES: u64 = 8 << 20;
 /// How the log is to be kept.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
-    /// How many logs, one for each shard.
+    /// How many logs a new database gets, one for each shard.
     pub shards: usize,
     /// When to sync.
     pub policy: SyncPolicy,
@@ -244,26 +244,23 @@ impl Wal {
             || self.manifest.lock().await.current().fences.len() > FENCES_MAX
     }
 
-    /// The keys route differently than when the logs were written: begins new logs, which count once
+    /// The keys route differently than when the logs were written: begins new logs for so many shards, which count once
     /// [`Wal::publish`] names a checkpoint for each (PROTOCOL L4). To be called before [`Wal::start`].
     ///
     /// # Panics
     /// With more than `u32::MAX` shards, which the engine does not allow.
-    pub async fn replace_logs(&mut self) -> Result<(), WalError> {
+    pub async fn replace_logs(&mut self, shards: usize) -> Result<(), WalError> {
         let mut manifest = self.manifest.lock().await;
         let mut next = manifest.current().clone();
         self.replaced.clone_from(&next.logs);
         let first = next.next_log;
-        let count = u32::try_from(self.options.shards).expect("the engine allows at most LOGS_MAX shards");
+        let count = u32::try_from(shards).expect("the engine allows at most LOGS_MAX shards");
         next.next_log = LogId(first.0 + count);
         // The numbers are used up even if this open is cut short (L3).
         manifest.write(next).await?;
         drop(manifest);
-        *self.lanes.lock() = lanes(&*self.disk, self.options.shards)?;
-        self.rings = (0..self.options.shards)
-            .zip(first.0..)
-            .map(|(index, id)| self.new_ring(LogId(id), index))
-            .collect();
+        *self.lanes.lock() = lanes(&*self.disk, shards)?;
+        self.rings = (0..shards).zip(first.0..).map(|(index, id)| self.new_ring(LogId(id), index)).collect();
         self.ends = vec![ChainEnd::default(); self.rings.len()];
         Ok(())
     }

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use crate::engines;
+use crate::engines::anabranch::default_shards;
 use crate::outcome::{Cell, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::short;
+use crate::workload;
 
 /// What a workload of anabranch is compared with.
 enum Against {
@@ -76,6 +78,9 @@ const BARS: &[Bar] = &[
     bar("default shards, full-insert", "full-insert", Against::OneShard, 1.0),
     bar("default shards, full-transfer", "full-transfer", Against::OneShard, 1.0),
     bar("default shards, full-hot-counter", "full-hot-counter", Against::OneShard, 1.0),
+    bar("default shards, relaxed-update", "relaxed-update", Against::OneShard, 1.0),
+    bar("default shards, relaxed-insert", "relaxed-insert", Against::OneShard, 1.0),
+    bar("default shards, relaxed-transfer", "relaxed-transfer", Against::OneShard, 1.0),
 ];
 
 /// What a comparison came to.
@@ -174,8 +179,9 @@ fn compare(run: &Run, bar: &Bar) -> Option<Comparison> {
             let at = |shards| at(run, "anabranch", bar.workload, Some(("shards", shards)));
             let one = at(1.0)?;
             // In the same sweep, so that both were measured by turns.
-            let default = crate::sweep::default_shards();
-            return comparison(at(default).unwrap_or(mine), one, "one shard".to_owned());
+            let default = workload::ALL.iter().find(|workload| workload.name == bar.workload)?;
+            let default = u32::try_from(default_shards(default.level)).ok()?;
+            return comparison(at(default.into()).unwrap_or(mine), one, "one shard".to_owned());
         }
     };
     comparison(mine, other, with)

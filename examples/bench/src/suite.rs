@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Knobs;
 use crate::engines::Engine;
+use crate::engines::anabranch::default_shards;
 use crate::outcome::{Cell, Measured, Order, Round, Run};
 use crate::plan::Draw;
 use crate::store::{Level, Outcome};
@@ -170,7 +171,7 @@ fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> 
         Tasks::Workers => knobs.threads,
         Tasks::Given => knobs.tasks,
     };
-    let shards = knobs.shards.unwrap_or(std::thread::available_parallelism().map_or(1, usize::from));
+    let shards = knobs.shards.unwrap_or_else(|| default_shards(workload.level));
     if !(0.0..=1.0).contains(&knobs.cross) {
         return Err("--cross is a share between 0 and 1".into());
     }

@@ -73,9 +73,3 @@ fn point(knobs: &Knobs, name: &str, text: &str) -> Outcome<Point> {
     }
     Ok(Point { label: Some((name.to_owned(), value)), knobs })
 }
-
-/// How many shards anabranch has if it isn't told.
-pub(crate) fn default_shards() -> f64 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores).map_or(1.0, f64::from)
-}

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch::{
     Durability, Engine, Error, Eviction, Flush, Handle, HashPartition, IngestOptions, Partition,
@@ -38,6 +39,19 @@ pub(crate) struct Anabranch {
     db: Handle<String, Value, Placement>,
 }
 
+const fn durability(level: Level, sync_every: Duration) -> Option<Durability> {
+    match level {
+        Level::Memory => None,
+        Level::Relaxed => Some(Durability::Relaxed(Flush::every(sync_every))),
+        Level::Full => Some(Durability::Full),
+    }
+}
+
+/// How many shards anabranch has if it isn't told.
+pub(crate) fn default_shards(level: Level) -> usize {
+    anabranch::default_shards(durability(level, Duration::from_secs(1)))
+}
+
 impl Store for Anabranch {
     const STYLE: Style = Style::Tasks;
 
@@ -55,13 +69,9 @@ impl Store for Anabranch {
         if let Some(bytes) = setup.memory_limit {
             builder = builder.memory_limit(bytes, Eviction::Lru);
         }
-        let engine = match setup.level {
-            Level::Memory => builder.in_memory().await?,
-            Level::Relaxed => {
-                let every = Flush::every(setup.sync_every);
-                builder.durability(Durability::Relaxed(every)).open(&setup.directory).await?
-            }
-            Level::Full => builder.durability(Durability::Full).open(&setup.directory).await?,
+        let engine = match durability(setup.level, setup.sync_every) {
+            None => builder.in_memory().await?,
+            Some(durability) => builder.durability(durability).open(&setup.directory).await?,
         };
         let db = engine.handle();
         Ok(Self { engine: Arc::new(engine), db })

@@ -1,6 +1,6 @@
 //! The engines that are measured. Each is driven through [`Store`](crate::store::Store).
 
-mod anabranch;
+pub(crate) mod anabranch;
 #[cfg(any(
     feature = "surrealmx",
     feature = "surrealkv",
