@@ -73,8 +73,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         Q: Hash + Ord + ?Sized,
     {
         self.inner.closed.check()?;
-        let shard = &self.inner.shards[self.inner.router.shard(key)];
-        Ok(shard.map().get(key, || self.inner.sequencer.get(Level::Durable), None))
+        let (shard, hash) = self.inner.place(key);
+        Ok(shard.map().get(key, hash, || self.inner.sequencer.get(Level::Durable), None))
     }
 
     /// The values of several keys, in their order, all at one timestamp.
@@ -187,13 +187,13 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         if self.inner.durable {
             encode(&mut encoded, &key, Some(&value), expires)?;
         }
-        let shard = &self.inner.shards[self.inner.router.shard(&key)];
-        let outcome = match shard.write_at_once(key, Some(Arc::new(value)), expires, &encoded) {
+        let (shard, hash) = self.inner.place(&key);
+        let outcome = match shard.write_at_once((key, hash), Some(Arc::new(value)), expires, &encoded) {
             Inline::Done(timestamp) => Ok(Ok(timestamp)),
             Inline::Poisoned => Err(Gone),
             Inline::InTheWay((key, value)) => {
-                let (writes, values, expires) = (vec![key], vec![value], vec![expires]);
-                let part = Part { writes, values, expires, encoded, ..Part::new(Validation::Blind) };
+                let mut part = Part { encoded, ..Part::new(Validation::Blind) };
+                part.write(key, value, expires);
                 shard.commit(part, None).await
             }
         };
@@ -254,8 +254,8 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         mut change: impl FnMut(Option<&V>) -> Changed<V> + Send + 'static,
     ) -> Result<Updated<V>, Error> {
         self.inner.check_writable()?;
-        let shard = &self.inner.shards[self.inner.router.shard(&key)];
-        let outcome = match shard.change_at_once(key, &mut change) {
+        let (shard, hash) = self.inner.place(&key);
+        let outcome = match shard.change_at_once((key, hash), &mut change) {
             Inline::Done(outcome) => Ok(outcome),
             Inline::Poisoned => Err(Gone),
             Inline::InTheWay(key) => shard.update(key, Box::new(change)).await,

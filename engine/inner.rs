@@ -1,13 +1,14 @@
 //! What handles share: the way to the shards, and the way a commit goes.
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Clock, Gone, Inline, Key, Level, Part, Reader, Readers, Reject, Router, Sequencer, Shard, Value,
-    commit_inline,
+    Clock, Gone, Inline, Key, KeyHash, Level, Part, Partition, Reader, Readers, Reject, Router, Sequencer,
+    Shard, Value, commit_inline,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 
@@ -113,6 +114,15 @@ impl Failed {
 impl<K: Key, V: Value, P> Inner<K, V, P> {
     pub(crate) fn health(&self) -> &Arc<Health> {
         self.sequencer.health()
+    }
+
+    /// The shard of a key, and its hash, to look it up there.
+    pub(crate) fn place<Q: Hash + ?Sized>(&self, key: &Q) -> (&Shard<K, V>, KeyHash)
+    where
+        P: Partition<Q>,
+    {
+        let (shard, hash) = self.router.place(key);
+        (&self.shards[shard], hash)
     }
 
     /// Whether a commit may begin.

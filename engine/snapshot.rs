@@ -57,8 +57,8 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     {
         self.inner.closed.check()?;
         let timestamp = self.reader.timestamp();
-        let value =
-            self.inner.shards[self.inner.router.shard(key)].map().get(key, || timestamp, Some(self.moment));
+        let (shard, hash) = self.inner.place(key);
+        let value = shard.map().get(key, hash, || timestamp, Some(self.moment));
         check_age(&self.reader)?;
         Ok(value)
     }

@@ -107,9 +107,9 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         if let Some((own, _)) = self.writes.get(key) {
             return Ok(own.clone());
         }
-        let shard = &self.inner.shards[self.inner.router.shard(key)];
+        let (shard, hash) = self.inner.place(key);
         let timestamp = self.reader.timestamp();
-        let value = shard.map().get(key, || timestamp, Some(self.moment));
+        let value = shard.map().get(key, hash, || timestamp, Some(self.moment));
         check_age(&self.reader)?;
         if self.inner.isolation == Isolation::Serializable {
             self.reads.key(key);
@@ -340,9 +340,7 @@ fn split<K: Key, V: Value, P: Partition<K>>(
         if inner.durable {
             encode(&mut part.encoded, &key, value.as_deref(), expires)?;
         }
-        part.writes.push(key);
-        part.values.push(value);
-        part.expires.push(expires);
+        part.write(key, value, expires);
     }
     let (keys, ranges) = reads.into_parts();
     for key in keys {

@@ -129,7 +129,7 @@ impl World {
     }
 
     fn newest(&self, shard: usize, key: u64) -> Option<u64> {
-        self.maps[shard].get(&key, || Timestamp::MAX, None).map(|value| *value)
+        self.maps[shard].get(&key, self.maps[shard].hash(&key), || Timestamp::MAX, None).map(|value| *value)
     }
 
     fn arrive(&mut self) {

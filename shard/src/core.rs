@@ -22,7 +22,7 @@ use crate::codec::encode_write;
 use crate::counters::{ShardCounters, add};
 use crate::expiry::Expiry;
 use crate::ledger::{Books, Share};
-use crate::map::{ShardMap, Swept};
+use crate::map::{Remembered, ShardMap, Swept};
 use crate::messages::{
     Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
@@ -31,6 +31,7 @@ use crate::part::{Part, Participants};
 use crate::pins::{Admission, Arrival, Footprint, Pins};
 use crate::readers::Readers;
 use crate::reject::{Reject, panic_message};
+use crate::router::KeyHash;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::validate::validate;
 use crate::{Key, Value};
@@ -72,8 +73,8 @@ pub struct ShardCore<K, V> {
     admitted: BTreeMap<Arrival, Admitted<K, V>>,
     transactions: BTreeMap<TransactionId, Arrival>,
     next_arrival: u64,
-    /// Keys that a sweep may find something at, with the commit after which it may.
-    remembered: VecDeque<(Timestamp, K)>,
+    /// Keys that a sweep may find something at.
+    remembered: VecDeque<Remembered<K>>,
     /// The highest horizon that anything was reclaimed at (V8).
     reclaimed: Timestamp,
     garbage: Vec<Version<V>>,
@@ -299,7 +300,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.writes_beyond += part.writes.len().saturating_sub(1);
         let mut expires = part.expires.into_iter();
         for (key, value) in part.writes.into_iter().zip(part.values) {
-            self.store(timestamp, key, value, expires.next().unwrap_or_default());
+            let hash = self.map.hash(&key);
+            self.store(timestamp, (key, hash), value, expires.next().unwrap_or_default());
         }
         append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)
     }
@@ -307,7 +309,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Writes one key at once, without a look at what is there. Gives it back if it would have to wait.
     pub(crate) fn write_at_once(
         &mut self,
-        key: K,
+        (key, hash): (K, KeyHash),
         value: Option<Arc<V>>,
         expires: Expiry,
         encoded: &EncodedWrites,
@@ -322,20 +324,20 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.in_line, 1);
         let timestamp = self.sequencer.take(1);
-        Ok(self.apply_one(timestamp, key, (value, expires), encoded, reservation))
+        Ok(self.apply_one(timestamp, (key, hash), (value, expires), encoded, reservation))
     }
 
     /// Changes one key at once, or gives it back if it would have to wait.
     pub(crate) fn change_at_once(
         &mut self,
-        key: K,
+        (key, hash): (K, KeyHash),
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
     ) -> Result<Ran<K, V>, K> {
         let reservation = if self.log.is_some() { UPDATE_RESERVATION_BYTES } else { 0 };
         if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
             return Err(key);
         }
-        Ok(self.change(key, change, reservation))
+        Ok(self.change((key, hash), change, reservation))
     }
 
     /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering.
@@ -479,7 +481,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 
     fn run_update(&mut self, update: Update<K, V>, reservation: u64) {
         let Update { key, mut change, reply, permit } = update;
-        match self.change(key, &mut *change, reservation) {
+        let hash = self.map.hash(&key);
+        match self.change((key, hash), &mut *change, reservation) {
             Ran::Done(updated, applied) => {
                 if let Some(applied) = applied {
                     self.outbox.applied(applied);
@@ -501,11 +504,11 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Runs a change, and applies what comes of it. The reservation is used or given back.
     fn change(
         &mut self,
-        key: K,
+        (key, hash): (K, KeyHash),
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
         reservation: u64,
     ) -> Ran<K, V> {
-        let found = self.map.newest_live(&key);
+        let found = self.map.newest_live(&key, hash);
         let (seen, old, expires) = found.unwrap_or((Timestamp::ZERO, None, Expiry::NEVER));
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let _inside = CommitsRefused::enter();
@@ -550,7 +553,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         add(&self.counters.updates, 1);
         let timestamp = self.sequencer.take(1);
         let value = (new.clone(), expires);
-        let applied = self.apply_one(timestamp, key, value, &encoded, reservation.max(needed));
+        let applied = self.apply_one(timestamp, (key, hash), value, &encoded, reservation.max(needed));
         Ran::Done(Updated { timestamp, old, new }, Some(applied))
     }
 
@@ -562,7 +565,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn apply_one(
         &mut self,
         timestamp: Timestamp,
-        key: K,
+        key: (K, KeyHash),
         (value, expires): (Option<Arc<V>>, Expiry),
         encoded: &EncodedWrites,
         reservation: u64,
@@ -571,7 +574,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation)
     }
 
-    fn store(&mut self, timestamp: Timestamp, key: K, value: Option<Arc<V>>, expires: Expiry) {
+    fn store(&mut self, timestamp: Timestamp, key: (K, KeyHash), value: Option<Arc<V>>, expires: Expiry) {
+        let hash = key.1;
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
         let removes = value.is_none();
@@ -588,7 +592,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             remembered
         };
         if let Some(key) = remembered {
-            self.remembered.push_back((timestamp, key));
+            self.remembered.push_back(Remembered { since: timestamp, hash, key });
         }
     }
 

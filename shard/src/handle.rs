@@ -19,6 +19,7 @@ use crate::messages::{Barrier, Batch, Batched, Change, Changed, Commit, Round, R
 use crate::part::Part;
 use crate::readers::{Reader, Readers};
 use crate::reject::Reject;
+use crate::router::KeyHash;
 use crate::sequencer::Sequencer;
 use crate::turn::{Held, Turn};
 use crate::{Key, Value};
@@ -99,12 +100,12 @@ impl<K: Key, V: Value> Shard<K, V> {
     /// otherwise gives it back for [`Shard::commit`].
     pub fn write_at_once(
         &self,
-        key: K,
+        key: (K, KeyHash),
         value: Option<Arc<V>>,
         expires: Expiry,
         encoded: &EncodedWrites,
     ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
-        let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key.0, value)) };
         let ran = turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded));
         let Some((written, leftovers)) = ran else { return Inline::Poisoned };
         turn.report(written.as_ref().map_or(&[], std::slice::from_ref), [leftovers]);
@@ -118,10 +119,10 @@ impl<K: Key, V: Value> Shard<K, V> {
     /// [`Shard::update`], for which the change may run again.
     pub fn change_at_once(
         &self,
-        key: K,
+        key: (K, KeyHash),
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
     ) -> Inline<Result<Updated<V>, Reject>, K> {
-        let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key) };
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key.0) };
         let ran = turn.run_at_once(core, |core| core.change_at_once(key, change));
         let Some((changed, leftovers)) = ran else { return Inline::Poisoned };
         let applied = if let Ok(Ran::Done(_, applied)) = &changed { *applied } else { None };

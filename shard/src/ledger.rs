@@ -265,7 +265,7 @@ impl<K: Key, V: Value> Ledger<K, V> {
 
     /// A key comes that had no live version. Returns its slot.
     fn came(&mut self, map: &ShardMap<K, V>, key: &K, chain: &Chain<V>, value: &V) -> u32 {
-        let accesses = self.policy.came(map.hash(key), self.keys.len());
+        let accesses = self.policy.came(map.hash(key).0, self.keys.len());
         self.count_policy();
         chain.set_access(Access::new(self.meters.now(), accesses));
         let bytes = self.value_bytes(value);

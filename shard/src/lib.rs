@@ -42,6 +42,7 @@ mod readers;
 mod reject;
 mod router;
 mod sequencer;
+mod table;
 mod turn;
 mod validate;
 mod watermark;
@@ -68,7 +69,7 @@ pub use part::{Part, Participants, Validation};
 pub use pins::{Bounds, holds_a_key};
 pub use readers::{OldestRegistered, Reader, Readers};
 pub use reject::{Reject, panic_message};
-pub use router::{HASH_NAME, HashPartition, Partition, Router};
+pub use router::{HASH_NAME, HashPartition, KeyHash, Partition, Router};
 pub use sequencer::{AppliedPart, Level, Sequencer};
 pub use watermark::{Reached, Watermark};
 

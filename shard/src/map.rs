@@ -3,13 +3,11 @@
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_wal::Timestamp;
-use dashmap::{DashMap, Entry};
-use foldhash::quality::FixedState;
 
 use crate::chain::{Chain, Version};
 use crate::clock::Clock;
@@ -20,6 +18,8 @@ use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::pins::Bounds;
 use crate::readers::Readers;
+use crate::router::KeyHash;
+use crate::table::Table;
 use crate::{Key, Value};
 
 /// An entry that a scan found.
@@ -57,7 +57,7 @@ impl<K, V> Watch<K, V> for () {
 
 /// A shard's content, shared by its one writer and all readers.
 pub struct ShardMap<K, V> {
-    entries: DashMap<K, Chain<V>, FixedState>,
+    entries: Table<K, V>,
     index: OrderedIndex<K>,
     offsets: Offsets,
     /// Versions over all keys. Only the writer changes it.
@@ -67,6 +67,24 @@ pub struct ShardMap<K, V> {
     clock: Arc<Clock>,
     /// What there is only with a limit of memory.
     meters: Option<Arc<Meters>>,
+}
+
+/// A key that a sweep may find something at.
+pub(crate) struct Remembered<K> {
+    /// The commit after which it may.
+    pub(crate) since: Timestamp,
+    pub(crate) hash: KeyHash,
+    pub(crate) key: K,
+}
+
+/// What a sweep leaves of a chain.
+enum Left {
+    Nothing,
+    /// Something that goes after this commit.
+    Leftovers {
+        since: Timestamp,
+    },
+    Newest,
 }
 
 /// What a sweep did.
@@ -89,8 +107,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     #[must_use]
     pub fn with_clock(seed: u64, clock: Arc<Clock>, is_limited: bool) -> Self {
         Self {
-            // Not the router's hash: within one shard, the bits that chose the shard are all the same.
-            entries: DashMap::with_hasher(FixedState::with_seed(seed.rotate_left(32))),
+            entries: Table::new(seed),
             index: OrderedIndex::new(),
             offsets: Offsets::default(),
             versions: AtomicU64::new(0),
@@ -104,16 +121,24 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// whatever was trimmed before lies below it (PROTOCOL H2).
     ///
     /// What has expired is not there. Without a `moment`, that is asked of the clock, and only of what can expire.
-    pub fn get<Q>(&self, key: &Q, read_at: impl FnOnce() -> Timestamp, moment: Option<u64>) -> Option<Arc<V>>
+    pub fn get<Q>(
+        &self,
+        key: &Q,
+        hash: KeyHash,
+        read_at: impl FnOnce() -> Timestamp,
+        moment: Option<u64>,
+    ) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Eq + ?Sized,
     {
-        let chain = self.entries.get(key)?;
-        if let Some(meters) = &self.meters {
-            chain.touch(meters.now());
-        }
-        chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).cloned()
+        let found = self.entries.read(key, hash, |_, chain| {
+            if let Some(meters) = &self.meters {
+                chain.touch(meters.now());
+            }
+            chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).cloned()
+        });
+        found.flatten()
     }
 
     /// The value of `key` at the timestamp and the moment, and when it expires. The caller is registered as a reader.
@@ -143,26 +168,30 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// The newest value of `key` and the commit that wrote or removed it. For the shard's writer.
     pub(crate) fn newest(&self, key: &K) -> Option<(Timestamp, Option<Arc<V>>)> {
-        let chain = self.entries.get(key)?;
-        let newest = chain.newest();
-        Some((newest.timestamp, newest.value.clone()))
+        let newest = |newest: &Version<V>| (newest.timestamp, newest.value.clone());
+        self.with_newest(key, self.hash(key), newest)
+    }
+
+    fn with_newest<T>(&self, key: &K, hash: KeyHash, look: impl FnOnce(&Version<V>) -> T) -> Option<T> {
+        self.entries.read(key, hash, |_, chain| look(chain.newest()))
     }
 
     /// [`ShardMap::newest`], where a value that has expired is none, and when it expires.
-    pub(crate) fn newest_live(&self, key: &K) -> Option<(Timestamp, Option<Arc<V>>, Expiry)> {
-        let chain = self.entries.get(key)?;
-        let newest = chain.newest();
-        let live = newest.live(|| self.clock.now()).cloned();
-        let expires = if live.is_some() { newest.expires } else { Expiry::NEVER };
-        Some((newest.timestamp, live, expires))
+    pub(crate) fn newest_live(&self, key: &K, hash: KeyHash) -> Option<(Timestamp, Option<Arc<V>>, Expiry)> {
+        self.with_newest(key, hash, |newest| {
+            let live = newest.live(|| self.clock.now()).cloned();
+            let expires = if live.is_some() { newest.expires } else { Expiry::NEVER };
+            (newest.timestamp, live, expires)
+        })
     }
 
     /// The commit that wrote `key`, if that was live at the one moment and has expired by the other.
     fn expired_between(&self, key: &K, moment: u64, now: u64) -> Option<Timestamp> {
-        let chain = self.entries.get(key)?;
-        let newest = chain.newest();
-        let was_live = newest.value.is_some() && !newest.expires.is_past(moment);
-        (was_live && newest.expires.is_past(now)).then_some(newest.timestamp)
+        let expired = self.with_newest(key, self.hash(key), |newest| {
+            let was_live = newest.value.is_some() && !newest.expires.is_past(moment);
+            (was_live && newest.expires.is_past(now)).then_some(newest.timestamp)
+        });
+        expired.flatten()
     }
 
     /// [`ShardMap::expired_between`] for each of these keys, and for all within these bounds.
@@ -179,7 +208,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     }
 
     pub(crate) fn newest_timestamp(&self, key: &K) -> Option<Timestamp> {
-        Some(self.entries.get(key)?.newest().timestamp)
+        self.with_newest(key, self.hash(key), |newest| newest.timestamp)
     }
 
     /// A version newer than `timestamp` of a key within `bounds`, if there is one. New keys and removals
@@ -236,13 +265,13 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     }
 
     fn exists(&self) -> impl Fn(&K) -> bool {
-        |key| self.entries.contains_key(key)
+        |key| self.entries.contains(key)
     }
 
     /// How many keys are live at the timestamp and the moment, counting no further than `limit`. Looks at every key.
     pub fn count(&self, (timestamp, moment): (Timestamp, u64), limit: usize) -> usize {
         let live = |chain: &Chain<V>| chain.at(timestamp).is_some_and(|at| at.live(|| moment).is_some());
-        self.entries.iter().filter(|entry| live(entry.value())).take(limit).count()
+        self.entries.count(limit, live)
     }
 
     /// Puts up to `limit` new keys where scans look for them, so that no scan has to. Returns whether there are more.
@@ -274,10 +303,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// Loads an entry while the engine is being opened. Entries come in commit order for each key.
     pub fn load(&self, key: K, timestamp: Timestamp, value: Option<Arc<V>>, expires: Expiry) {
         self.clock.note(expires);
+        let hash = self.hash(&key);
         // Nobody reads yet, so only the newest version matters.
         match value {
             None => {
-                if self.entries.remove(&key).is_some() {
+                if self.entries.remove_if(&key, hash, |_| true).is_some() {
                     self.index.sweep(std::iter::once(key), self.exists(), |_| true);
                     self.versions.fetch_sub(1, Ordering::Relaxed);
                     self.count_live(true, false);
@@ -285,8 +315,21 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             }
             Some(value) => {
                 let version = Version { timestamp, expires, value: Some(value) };
-                if self.entries.insert(key.clone(), Chain::new(version)).is_none() {
-                    self.index.add(key);
+                let chain = Chain::new(version);
+                let is_new = self.entries.upsert(
+                    key,
+                    hash,
+                    chain,
+                    |_, known, chain| {
+                        *known = chain;
+                        false
+                    },
+                    |key, chain| {
+                        self.index.add(key.clone());
+                        (chain, true)
+                    },
+                );
+                if is_new {
                     self.versions.fetch_add(1, Ordering::Relaxed);
                     self.count_live(false, true);
                 }
@@ -297,7 +340,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep.
     pub(crate) fn apply(
         &self,
-        key: K,
+        (key, hash): (K, KeyHash),
         version: Version<V>,
         (horizon, readers): (Timestamp, &Readers),
         garbage: &mut Vec<Version<V>>,
@@ -305,10 +348,13 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     ) -> Option<K> {
         let before = garbage.len();
         let lives = version.value.is_some();
-        let remembered = match self.entries.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let slot = watch.goes_on(entry.key(), entry.get(), &version);
-                let chain = entry.get_mut();
+        let with = (version, watch, &mut *garbage);
+        let remembered = self.entries.upsert(
+            key,
+            hash,
+            with,
+            |key, chain, (version, watch, garbage)| {
+                let slot = watch.goes_on(&key, chain, &version);
                 self.count_live(chain.newest().value.is_some(), lives);
                 chain.push(version);
                 if let Some(slot) = slot {
@@ -322,56 +368,52 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 if first_time {
                     chain.set_remembered(true);
                 }
-                first_time.then(|| entry.into_key())
-            }
-            Entry::Vacant(entry) => {
+                first_time.then_some(key)
+            },
+            |key, (version, watch, _)| {
                 self.count_live(false, lives);
                 let mut chain = Chain::new(version);
                 chain.set_remembered(chain.has_leftovers());
-                if let Some(slot) = watch.begins(entry.key(), &chain) {
+                if let Some(slot) = watch.begins(key, &chain) {
                     chain.set_slot(slot);
                 }
-                let remembered = chain.is_remembered().then(|| entry.key().clone());
-                let key = entry.key().clone();
-                drop(entry.insert(chain));
-                self.index.add(key);
-                remembered
-            }
-        };
+                self.index.add(key.clone());
+                let remembered = chain.is_remembered().then(|| key.clone());
+                (chain, remembered)
+            },
+        );
         self.count_versions(1, (garbage.len() - before) as u64);
         remembered
     }
 
     /// Lets the writer look at everything that was loaded, before anybody else can.
-    pub(crate) fn for_each_loaded(&self, mut look: impl FnMut(&K, &mut Chain<V>)) {
-        for mut entry in self.entries.iter_mut() {
-            let (key, chain) = entry.pair_mut();
-            look(key, chain);
-        }
+    pub(crate) fn for_each_loaded(&self, look: impl FnMut(&K, &mut Chain<V>)) {
+        self.entries.for_each_mut(look);
     }
 
     /// The key is now kept in this slot among those to evict.
     pub(crate) fn set_slot(&self, key: &K, slot: u32) {
-        if let Some(mut chain) = self.entries.get_mut(key) {
-            chain.set_slot(slot);
-        }
+        self.entries.write(key, self.hash(key), |chain| chain.set_slot(slot));
     }
 
     /// What a policy wants to know about a key.
     pub(crate) fn candidate(&self, key: &K) -> Option<Candidate> {
         let tick = self.meters()?.now();
-        let chain = self.entries.get(key)?;
-        let access = chain.access();
-        Some(Candidate {
-            hash: self.hash(key),
-            age: access.age(tick),
-            accesses: access.count(),
-            expires: chain.newest().expires,
+        let hash = self.hash(key);
+        self.entries.read(key, hash, |_, chain| {
+            let access = chain.access();
+            Candidate {
+                hash: hash.0,
+                age: access.age(tick),
+                accesses: access.count(),
+                expires: chain.newest().expires,
+            }
         })
     }
 
-    pub(crate) fn hash(&self, key: &K) -> u64 {
-        self.entries.hasher().hash_one(key)
+    /// The hash of a key, where it is not known yet.
+    pub fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
+        self.entries.hash(key)
     }
 
     /// A tick passes. It is also when the clock is looked at, so that accesses can be told in time.
@@ -392,17 +434,18 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let entry = self.entries.get(key)?;
-        let (key, chain) = entry.pair();
-        let version = chain.at(timestamp).filter(|version| version.live(|| moment).is_some())?;
-        Some(look(key, chain, version))
+        let found = self.entries.read(key, self.hash(key), |key, chain| {
+            let version = chain.at(timestamp).filter(|version| version.live(|| moment).is_some())?;
+            Some(look(key, chain, version))
+        });
+        found.flatten()
     }
 
     /// Looks at up to `limit` keys that were remembered, and reclaims what lies below `horizon`. The cost is
     /// in proportion to garbage, not to data. `forget` is told of keys that are gone altogether.
     pub(crate) fn sweep(
         &self,
-        remembered: &mut VecDeque<(Timestamp, K)>,
+        remembered: &mut VecDeque<Remembered<K>>,
         horizon: Timestamp,
         limit: usize,
         garbage: &mut Vec<Version<V>>,
@@ -411,27 +454,32 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         let before = garbage.len();
         let mut dead = Vec::new();
         for _ in 0..limit.min(remembered.len()) {
-            let Some((_, key)) = remembered.pop_front_if(|(timestamp, _)| *timestamp <= horizon) else {
+            let Some(Remembered { hash, key, .. }) = remembered.pop_front_if(|key| key.since <= horizon)
+            else {
                 break;
             };
-            let Some(mut chain) = self.entries.get_mut(&key) else { continue };
-            chain.trim(horizon, garbage);
-            if chain.is_dead(horizon) {
-                drop(chain);
-                dead.push(key);
-            } else if chain.has_leftovers() {
-                let newest = chain.newest().timestamp;
-                drop(chain);
-                remembered.push_back((newest, key));
-            } else {
+            let left = self.entries.write(&key, hash, |chain| {
+                chain.trim(horizon, garbage);
+                if chain.is_dead(horizon) {
+                    return Left::Nothing;
+                }
+                if chain.has_leftovers() {
+                    return Left::Leftovers { since: chain.newest().timestamp };
+                }
                 chain.set_remembered(false);
+                Left::Newest
+            });
+            match left {
+                Some(Left::Nothing) => dead.push(key),
+                Some(Left::Leftovers { since }) => remembered.push_back(Remembered { since, hash, key }),
+                Some(Left::Newest) | None => {}
             }
         }
         let mut keys = 0;
         if !dead.is_empty() {
             self.index.sweep(dead.into_iter(), self.exists(), |key| {
-                let removed = self.entries.remove_if(key, |_, chain| chain.is_dead(horizon));
-                if let Some((key, _)) = &removed {
+                let removed = self.entries.remove_if(key, self.hash(key), |chain| chain.is_dead(horizon));
+                if let Some(key) = &removed {
                     keys += 1;
                     forget(key);
                 }

@@ -65,6 +65,16 @@ impl<K, V> Part<K, V> {
         self.writes.is_empty() && self.offsets.is_empty()
     }
 
+    /// Adds a write. Most values don't expire, and then nothing is noted of that.
+    pub fn write(&mut self, key: K, value: Option<Arc<V>>, expires: Expiry) {
+        if expires != Expiry::NEVER {
+            self.expires.resize(self.writes.len(), Expiry::NEVER);
+            self.expires.push(expires);
+        }
+        self.writes.push(key);
+        self.values.push(value);
+    }
+
     /// The keys written, each with its value.
     pub(crate) fn writes_with_values(&self) -> impl Iterator<Item = (&K, Option<&Arc<V>>)> {
         self.writes.iter().zip(self.values.iter().map(Option::as_ref))

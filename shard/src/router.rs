@@ -28,6 +28,10 @@ impl<Q: ?Sized> Partition<Q> for HashPartition {
     }
 }
 
+/// The engine's hash of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash(pub(crate) u64);
+
 /// The hash and the partitioner of one engine.
 #[derive(Clone, Debug)]
 pub struct Router<P> {
@@ -47,21 +51,34 @@ impl<P> Router<P> {
         Self { seed, hash: FixedState::with_seed(seed), partition, shards }
     }
 
-    /// The shard of `key`.
+    /// The shard of `key`, and its hash, to look it up there.
     ///
     /// # Panics
     /// When a user's partitioner names a shard that there is not.
+    pub fn place<Q>(&self, key: &Q) -> (usize, KeyHash)
+    where
+        P: Partition<Q>,
+        Q: Hash + ?Sized,
+    {
+        let hash = self.hash.hash_one(key);
+        if self.shards == 1 {
+            return (0, KeyHash(hash));
+        }
+        let shard = self.partition.shard(key, hash, self.shards);
+        assert!(shard < self.shards, "the partitioner named shard {shard} of {}", self.shards);
+        (shard, KeyHash(hash))
+    }
+
+    /// The shard of `key`.
+    ///
+    /// # Panics
+    /// As [`Router::place`].
     pub fn shard<Q>(&self, key: &Q) -> usize
     where
         P: Partition<Q>,
         Q: Hash + ?Sized,
     {
-        if self.shards == 1 {
-            return 0;
-        }
-        let shard = self.partition.shard(key, self.hash.hash_one(key), self.shards);
-        assert!(shard < self.shards, "the partitioner named shard {shard} of {}", self.shards);
-        shard
+        if self.shards == 1 { 0 } else { self.place(key).0 }
     }
 
     /// The shard of something that is no key, so that no user's partitioner can say: by the hash alone.

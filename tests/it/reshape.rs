@@ -1,6 +1,8 @@
 //! Reopening with another number of shards, or another partitioner.
 
-use anabranch::{Engine, Partition};
+use std::time::Duration;
+
+use anabranch::{Durability, Engine, Eviction, Flush, Partition, default_shards};
 
 use crate::harness::{entries, open, within};
 
@@ -26,6 +28,38 @@ async fn the_number_of_shards_may_change_with_every_open() {
         }
         before = Some(shards);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_is_not_told_keeps_the_number_of_shards_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let created = open::<u64, u64>(directory.path(), 5).await;
+    within(created.handle().insert(1, 2)).await.unwrap();
+    within(created.close()).await.unwrap();
+    let every = Durability::Relaxed(Flush::every(Duration::from_millis(100)));
+    for durability in [Durability::Full, every] {
+        let builder = Engine::<u64, u64>::builder().durability(durability);
+        let engine = within(builder.open(directory.path())).await.unwrap();
+        assert_eq!(engine.recovery_report().moved_from_shards, None);
+        assert_eq!(engine.stats().shards.len(), 5);
+        within(engine.close()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_engine_has_as_many_shards_as_its_durability_and_its_memory_ask_for() {
+    let every = Durability::Relaxed(Flush::every(Duration::from_millis(100)));
+    for durability in [Durability::Full, every] {
+        let directory = tempfile::tempdir().unwrap();
+        let builder = Engine::<u64, u64>::builder().durability(durability);
+        let engine = within(builder.open(directory.path())).await.unwrap();
+        assert_eq!(engine.stats().shards.len(), default_shards(Some(durability)));
+    }
+    let engine = within(Engine::<u64, u64>::builder().in_memory()).await.unwrap();
+    assert_eq!(engine.stats().shards.len(), default_shards(None));
+    let small = Engine::<u64, u64>::builder().memory_limit(100_000, Eviction::Lru);
+    let engine = within(small.in_memory()).await.unwrap();
+    assert_eq!(engine.stats().shards.len(), 1, "a second one's share would be too small");
 }
 
 #[derive(Clone)]

@@ -372,6 +372,6 @@ mod tests {
         core.finish_batch().deliver(&sequencer);
         assert_eq!(answer.try_recv().unwrap().unwrap(), Timestamp(1));
         assert_eq!(sequencer.get(Level::Durable), Timestamp(1));
-        assert!(map.get(keys.get(0), || Timestamp(1), None).is_some());
+        assert!(map.get(keys.get(0), map.hash(keys.get(0)), || Timestamp(1), None).is_some());
     }
 }

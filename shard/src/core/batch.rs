@@ -74,7 +74,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let timestamp = self.sequencer.take(1);
         self.writes_beyond += keys.len().saturating_sub(1);
         for ((key, value), expires) in keys.into_iter().zip(values).zip(expires) {
-            self.store(timestamp, key, value, expires);
+            let hash = self.map.hash(&key);
+            self.store(timestamp, (key, hash), value, expires);
         }
         let applied =
             append(self.log.as_deref(), timestamp, &encoded, &self.own_log, reservation.max(needed));
@@ -97,7 +98,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                 Row::Change(change) => {
                     let (old, expires) = match written.get(key) {
                         Some((value, expires, _)) => (value.clone(), *expires),
-                        None => match self.map.newest_live(key) {
+                        None => match self.map.newest_live(key, self.map.hash(key)) {
                             Some((timestamp, value, expires)) => {
                                 seen = seen.max(timestamp);
                                 (value, expires)

@@ -111,7 +111,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let timestamp = self.sequencer.take(1);
         let count = keys.len();
         for key in keys {
-            self.store(timestamp, key, None, Expiry::NEVER);
+            let hash = self.map.hash(&key);
+            self.store(timestamp, (key, hash), None, Expiry::NEVER);
         }
         if let Some(meters) = self.map.meters() {
             meters.count(evicted as u64, (count - evicted) as u64);

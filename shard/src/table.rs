@@ -1,0 +1,140 @@
+//! The hash table of one shard's keys, in stripes, so that readers seldom wait for the writer.
+//!
+//! As `DashMap` does it, whose hashes are its own; here whoever knows a key's hash gives it, so that a key is hashed once
+//! on its way to its shard and to its chain.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use crossbeam_utils::CachePadded;
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+
+use crate::chain::Chain;
+use crate::router::KeyHash;
+
+/// Enough that two threads seldom meet at one, and few enough for a scan of all.
+const STRIPES: usize = 16;
+const STRIPE_BITS: u32 = STRIPES.ilog2();
+/// The bits of a hash that tell apart what is in neighbouring places of a table.
+const TAG_BITS: u32 = 7;
+
+/// On cache lines of its own, as its lock is written by readers too.
+type Stripe<K, V> = CachePadded<RwLock<HashTable<(K, Chain<V>)>>>;
+
+pub(crate) struct Table<K, V> {
+    stripes: Box<[Stripe<K, V>]>,
+    hash: FixedState,
+}
+
+impl<K: Eq + Hash, V> Table<K, V> {
+    /// An empty table. The seed is that of the engine's hash.
+    pub(crate) fn new(seed: u64) -> Self {
+        let stripes = (0..STRIPES).map(|_| CachePadded::new(RwLock::new(HashTable::new()))).collect();
+        Self { stripes, hash: FixedState::with_seed(seed) }
+    }
+
+    /// The hash of a key, as the router has it.
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
+        KeyHash(self.hash.hash_one(key))
+    }
+
+    /// Shows a key and its chain, which readers and the writer share meanwhile.
+    #[inline]
+    pub(crate) fn read<Q, T>(
+        &self,
+        key: &Q,
+        hash: KeyHash,
+        look: impl FnOnce(&K, &Chain<V>) -> T,
+    ) -> Option<T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let stripe = self.stripe(hash).read();
+        let (key, chain) = stripe.find(within(hash), |(known, _)| known.borrow() == key)?;
+        Some(look(key, chain))
+    }
+
+    /// Shows a key's chain, which nobody else sees meanwhile.
+    pub(crate) fn write<T>(
+        &self,
+        key: &K,
+        hash: KeyHash,
+        change: impl FnOnce(&mut Chain<V>) -> T,
+    ) -> Option<T> {
+        let mut stripe = self.stripe(hash).write();
+        let (_, chain) = stripe.find_mut(within(hash), |(known, _)| known == key)?;
+        Some(change(chain))
+    }
+
+    /// Changes the chain of a key, or puts one where there is none, with whatever is given to the one or the other.
+    /// `change` gets the key back, for it is there already.
+    #[inline]
+    pub(crate) fn upsert<W, T>(
+        &self,
+        key: K,
+        hash: KeyHash,
+        with: W,
+        change: impl FnOnce(K, &mut Chain<V>, W) -> T,
+        begin: impl FnOnce(&K, W) -> (Chain<V>, T),
+    ) -> T {
+        let mut stripe = self.stripe(hash).write();
+        if let Some((_, chain)) = stripe.find_mut(within(hash), |(known, _)| *known == key) {
+            return change(key, chain, with);
+        }
+        let (chain, made) = begin(&key, with);
+        stripe.insert_unique(within(hash), (key, chain), |(key, _)| within(self.hash(key)));
+        made
+    }
+
+    /// Takes a key out, if its chain is one that `goes`.
+    pub(crate) fn remove_if(
+        &self,
+        key: &K,
+        hash: KeyHash,
+        goes: impl FnOnce(&Chain<V>) -> bool,
+    ) -> Option<K> {
+        let mut stripe = self.stripe(hash).write();
+        let entry = stripe.find_entry(within(hash), |(known, _)| known == key).ok()?;
+        goes(&entry.get().1).then(|| entry.remove().0.0)
+    }
+
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.read(key, self.hash(key), |_, _| ()).is_some()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.read().len()).sum()
+    }
+
+    /// How many chains are such, counting no further than `limit`. Looks at every key.
+    pub(crate) fn count(&self, limit: usize, is_such: impl Fn(&Chain<V>) -> bool) -> usize {
+        let mut count = 0;
+        for stripe in &self.stripes {
+            let stripe = stripe.read();
+            count += stripe.iter().filter(|(_, chain)| is_such(chain)).take(limit - count).count();
+        }
+        count
+    }
+
+    /// Shows everything.
+    pub(crate) fn for_each_mut(&self, mut look: impl FnMut(&K, &mut Chain<V>)) {
+        for stripe in &self.stripes {
+            for (key, chain) in stripe.write().iter_mut() {
+                look(key, chain);
+            }
+        }
+    }
+
+    fn stripe(&self, hash: KeyHash) -> &Stripe<K, V> {
+        let stripe = within(hash) << TAG_BITS >> (u64::BITS - STRIPE_BITS);
+        &self.stripes[usize::try_from(stripe).expect("less than `STRIPES`")]
+    }
+}
+
+/// The hash within the shard: not as it is, as the bits that chose the shard are all the same there.
+const fn within(hash: KeyHash) -> u64 {
+    hash.0.rotate_left(32)
+}
