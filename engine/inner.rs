@@ -131,7 +131,10 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         if anabranch_shard::refuses_commits() {
             return Err(Error::Nested);
         }
-        self.health().check().map_err(Error::refused)
+        match self.health().fault() {
+            None => Ok(()),
+            Some(fault) => Err(Error::refused(fault.clone())),
+        }
     }
 
     /// Commits a transaction's parts within a claim, and returns its timestamp.

@@ -80,6 +80,8 @@ pub struct ShardCore<K, V> {
     garbage: Vec<Version<V>>,
     /// So much of the garbage is off the books.
     garbage_written_off: usize,
+    /// From which moment on there is something to remove, as of the end of the last batch.
+    removals_due: u64,
     /// Keys written since the last commit ended, beyond one for each commit.
     writes_beyond: usize,
     /// What takes memory, and what expires.
@@ -148,7 +150,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let own_log = log.iter().map(|log| log.id()).collect();
         let default_ttl = limit.as_ref().and_then(|share| share.eviction.default_ttl());
         let books = Books::open(&map, limit);
-        Self {
+        let mut core = Self {
             map,
             sequencer,
             readers,
@@ -165,11 +167,19 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             garbage: Vec::new(),
             garbage_written_off: 0,
             writes_beyond: 0,
+            removals_due: 0,
             books,
             default_ttl,
             outbox: Outbox::default(),
             counters: Arc::default(),
-        }
+        };
+        core.removals_due = core.next_removals();
+        core
+    }
+
+    /// From which moment on there is something to remove on the shard's own account.
+    pub(crate) const fn removals_due(&self) -> u64 {
+        self.removals_due
     }
 
     pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
@@ -353,12 +363,14 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if commits > 0 {
             self.readers.refresh_if_due();
         }
-        let governed = if self.books.are_settled() { None } else { self.govern(commits) };
+        let settled = self.books.are_settled();
+        let governed = if settled { None } else { self.govern(commits) };
         if self.sweeps && !self.remembered.is_empty() {
             self.sweep_up_to(self.readers.horizon(), SWEEPS_PER_COMMIT * commits.max(1));
         }
         self.write_off();
         self.writes_beyond = 0;
+        self.removals_due = if settled { u64::MAX } else { self.next_removals() };
         governed
     }
 

@@ -102,9 +102,8 @@ impl<K: Key, V: Value> Books<K, V> {
                 if newest.expires != Expiry::NEVER {
                     books.expiring.insert((newest.expires, key.clone()));
                 }
-                if let (Some(ledger), Some(value)) = (&mut books.ledger, &newest.value) {
-                    let slot = ledger.loaded(key, value);
-                    chain.set_slot(slot);
+                if let (Some(ledger), Some(value)) = (&mut books.ledger, newest.value.clone()) {
+                    ledger.loaded(key, chain, &value);
                 }
             });
         }
@@ -153,6 +152,7 @@ pub(crate) struct BookEntry<'b, K, V> {
 }
 
 impl<K: Key, V: Value> BookEntry<'_, K, V> {
+    #[inline(never)]
     fn reschedule(&mut self, key: &K, before: Expiry, version: &Version<V>) {
         if before != Expiry::NEVER {
             self.books.expiring.remove(&(before, key.clone()));
@@ -166,12 +166,12 @@ impl<K: Key, V: Value> BookEntry<'_, K, V> {
 
 impl<K: Key, V: Value> Watch<K, V> for BookEntry<'_, K, V> {
     #[inline]
-    fn goes_on(&mut self, key: &K, chain: &Chain<V>, version: &Version<V>) -> Option<u32> {
+    fn goes_on(&mut self, key: &K, chain: &mut Chain<V>, version: &Version<V>) {
         let newest = chain.newest();
         if newest.expires != Expiry::NEVER || version.expires != Expiry::NEVER {
             self.reschedule(key, newest.expires, version);
         }
-        let ledger = self.books.ledger.as_deref_mut()?;
+        let Some(ledger) = self.books.ledger.as_deref_mut() else { return };
         ledger.count_write(self.map);
         match (&newest.value, &version.value) {
             (Some(old), Some(new)) => {
@@ -189,22 +189,22 @@ impl<K: Key, V: Value> Watch<K, V> for BookEntry<'_, K, V> {
             }
             (None, Some(new)) => {
                 ledger.meters.hold(OLDER_BYTES);
-                return Some(ledger.came(self.map, key, chain, new));
+                ledger.came(self.map, key, chain, new);
             }
             (None, None) => ledger.meters.hold(OLDER_BYTES),
         }
-        None
     }
 
-    fn begins(&mut self, key: &K, chain: &Chain<V>) -> Option<u32> {
+    fn begins(&mut self, key: &K, chain: &mut Chain<V>) {
         if chain.newest().expires != Expiry::NEVER {
             self.reschedule(key, Expiry::NEVER, chain.newest());
         }
-        let ledger = self.books.ledger.as_deref_mut()?;
+        let Some(ledger) = self.books.ledger.as_deref_mut() else { return };
         ledger.count_write(self.map);
         ledger.meters.hold(ledger.entry_bytes(key));
-        let new = chain.newest().value.as_ref()?;
-        Some(ledger.came(self.map, key, chain, new))
+        if let Some(new) = chain.newest().value.clone() {
+            ledger.came(self.map, key, chain, &new);
+        }
     }
 }
 
@@ -263,32 +263,34 @@ impl<K: Key, V: Value> Ledger<K, V> {
         value.map_or(0, |value| self.entry_bytes(key) + self.value_bytes(value))
     }
 
-    /// A key comes that had no live version. Returns its slot.
-    fn came(&mut self, map: &ShardMap<K, V>, key: &K, chain: &Chain<V>, value: &V) -> u32 {
+    /// A key comes that had no live version.
+    #[inline(never)]
+    fn came(&mut self, map: &ShardMap<K, V>, key: &K, chain: &mut Chain<V>, value: &V) {
         let accesses = self.policy.came(map.hash(key).0, self.keys.len());
         self.count_policy();
         chain.set_access(Access::new(self.meters.now(), accesses));
         let bytes = self.value_bytes(value);
         self.meters.hold(bytes);
         self.meters.live(self.entry_bytes(key) + bytes);
-        self.take_new_slot(key)
+        self.take_slot(key, chain);
     }
 
-    /// A key was there when the engine was opened. Returns its slot.
-    fn loaded(&mut self, key: &K, value: &V) -> u32 {
+    /// A key was there when the engine was opened.
+    fn loaded(&mut self, key: &K, chain: &mut Chain<V>, value: &V) {
         let bytes = self.entry_bytes(key) + self.value_bytes(value);
         self.meters.hold(bytes);
         self.meters.live(bytes);
-        self.take_new_slot(key)
+        self.take_slot(key, chain);
     }
 
-    fn take_new_slot(&mut self, key: &K) -> u32 {
+    fn take_slot(&mut self, key: &K, chain: &mut Chain<V>) {
         let slot = u32::try_from(self.keys.len());
+        chain.set_slot(slot.expect("keys of a shard are counted in 31 bits, as they fill more memory"));
         self.keys.push(key.clone());
-        slot.expect("keys of a shard are counted in 31 bits, as they fill more memory")
     }
 
     /// A live value is an older version now, and the key is one without a live version.
+    #[inline(never)]
     fn removed(&mut self, key: &K, old: &V) {
         self.meters.hold(OLDER_BYTES);
         self.meters.live(-self.entry_bytes(key) - self.value_bytes(old));
@@ -309,9 +311,14 @@ impl<K: Key, V: Value> Ledger<K, V> {
     fn count_write(&mut self, map: &ShardMap<K, V>) {
         self.writes_to_tick -= 1;
         if self.writes_to_tick == 0 {
-            self.writes_to_tick = (self.keys.len() / TICKS_PER_TURNOVER).max(WRITES_PER_TICK_MIN);
-            map.tick();
+            self.tick(map);
         }
+    }
+
+    #[inline(never)]
+    fn tick(&mut self, map: &ShardMap<K, V>) {
+        self.writes_to_tick = (self.keys.len() / TICKS_PER_TURNOVER).max(WRITES_PER_TICK_MIN);
+        map.tick();
     }
 
     /// Whether entries have to go by evictions.

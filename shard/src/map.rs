@@ -35,24 +35,20 @@ pub struct PageEntry<K, V> {
     pub value: Arc<V>,
 }
 
-/// Sees what a write does to a key, while its chain is held. Both give a key that had no live version its slot.
+/// Sees what a write does to a key, while its chain is held.
 pub(crate) trait Watch<K, V> {
     /// The key has a chain already, of which this is to be the newest version.
-    fn goes_on(&mut self, key: &K, chain: &Chain<V>, version: &Version<V>) -> Option<u32>;
+    fn goes_on(&mut self, key: &K, chain: &mut Chain<V>, version: &Version<V>);
 
     /// The key had no chain, and now has this one.
-    fn begins(&mut self, key: &K, chain: &Chain<V>) -> Option<u32>;
+    fn begins(&mut self, key: &K, chain: &mut Chain<V>);
 }
 
 /// Nobody looks.
 impl<K, V> Watch<K, V> for () {
-    fn goes_on(&mut self, _: &K, _: &Chain<V>, _: &Version<V>) -> Option<u32> {
-        None
-    }
+    fn goes_on(&mut self, _: &K, _: &mut Chain<V>, _: &Version<V>) {}
 
-    fn begins(&mut self, _: &K, _: &Chain<V>) -> Option<u32> {
-        None
-    }
+    fn begins(&mut self, _: &K, _: &mut Chain<V>) {}
 }
 
 /// A shard's content, shared by its one writer and all readers.
@@ -354,12 +350,9 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             hash,
             with,
             |key, chain, (version, watch, garbage)| {
-                let slot = watch.goes_on(&key, chain, &version);
+                watch.goes_on(&key, chain, &version);
                 self.count_live(chain.newest().value.is_some(), lives);
                 chain.push(version);
-                if let Some(slot) = slot {
-                    chain.set_slot(slot);
-                }
                 chain.trim(horizon, garbage);
                 if chain.is_long() {
                     chain.thin(&readers.read_at(), garbage);
@@ -374,9 +367,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 self.count_live(false, lives);
                 let mut chain = Chain::new(version);
                 chain.set_remembered(chain.has_leftovers());
-                if let Some(slot) = watch.begins(key, &chain) {
-                    chain.set_slot(slot);
-                }
+                watch.begins(key, &mut chain);
                 self.index.add(key.clone());
                 let remembered = chain.is_remembered().then(|| key.clone());
                 (chain, remembered)

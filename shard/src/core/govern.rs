@@ -47,7 +47,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 
     /// From which moment on there is something to remove: now, if there is too much.
-    pub(crate) fn removals_due(&self) -> u64 {
+    pub(super) fn next_removals(&self) -> u64 {
         if self.books.ledger.as_ref().is_some_and(|ledger| ledger.exceeds()) {
             return 0;
         }
