@@ -100,7 +100,8 @@ async fn retention_never_takes_the_room_that_commits_need() {
     within(fill(&db, 3_000)).await;
     within(engine.checkpoint()).await.unwrap();
     for shard in engine.stats().shards {
-        assert!(shard.ring.segments <= 16, "{:?}", shard.ring);
+        // And one more, where a commit began to wait just when a checkpoint had chosen what it keeps (L2).
+        assert!(shard.ring.segments <= 17, "{:?}", shard.ring);
         assert!(shard.ring.segments - shard.ring.segments_free <= 7, "{:?}", shard.ring);
     }
     let oldest = gone(&read(&db, Timestamp::ZERO, Timestamp(1)).await.unwrap_err());
