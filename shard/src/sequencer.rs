@@ -141,7 +141,7 @@ impl Sequencer {
             }
         }
         for part in parts {
-            if self.apart.is_whole(part.timestamp) {
+            if self.apart.ends_with_part(part.timestamp) {
                 self.front.apply(part.timestamp);
             }
         }
@@ -265,8 +265,8 @@ impl HeldBack {
 }
 
 impl Apart {
-    /// A part of this commit is applied. Whether that is all of it.
-    fn is_whole(&self, timestamp: Timestamp) -> bool {
+    /// Counts a part of this commit as applied. Whether that was the last of it.
+    fn ends_with_part(&self, timestamp: Timestamp) -> bool {
         // Whoever reports a part was told its timestamp after this was raised for it.
         if self.count.load(Ordering::SeqCst) == 0 {
             return true;
