@@ -43,7 +43,6 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             let Some(applied) = self.remove_some(REMOVALS_PER_COMMIT) else { break };
             self.outbox.applied(applied);
         }
-        self.write_off();
     }
 
     /// From which moment on there is something to remove: now, if there is too much.
