@@ -41,8 +41,6 @@ pub(crate) struct Chain<V> {
     marks: u32,
     /// When it was accessed last, and how often. Not written unless there is a limit of memory.
     access: AtomicU32,
-    /// With so many older versions, there may be some to reclaim between readers.
-    thin_at: u32,
 }
 
 /// The shard has this key on its list of keys to sweep.
@@ -53,9 +51,22 @@ const REMEMBERED: u32 = 1 << 31;
 enum Older<V> {
     /// Mostly there is one, until the next sweep.
     One(Version<V>),
-    /// Ascending. A hot key gathers thousands of versions between two syncs, so looking one up is a binary
-    /// search, and trimming takes from the front.
-    Many(VecDeque<Version<V>>),
+    Many(Many<V>),
+}
+
+/// Ascending. A hot key gathers thousands of versions between two syncs, so looking one up is a binary search, and
+/// trimming takes from the front.
+#[derive(Debug)]
+struct Many<V> {
+    versions: VecDeque<Version<V>>,
+    /// With so many, there may be some to reclaim between readers.
+    thin_at: u32,
+}
+
+impl<V> Many<V> {
+    const fn new(versions: VecDeque<Version<V>>) -> Self {
+        Self { versions, thin_at: THIN_FROM }
+    }
 }
 
 impl<V> Older<V> {
@@ -63,7 +74,7 @@ impl<V> Older<V> {
     fn at(&self, timestamp: Timestamp) -> Option<&Version<V>> {
         match self {
             Self::One(version) => (version.timestamp <= timestamp).then_some(version),
-            Self::Many(versions) => {
+            Self::Many(Many { versions, .. }) => {
                 let beyond = versions.partition_point(|version| version.timestamp <= timestamp);
                 versions.get(beyond.checked_sub(1)?)
             }
@@ -72,11 +83,11 @@ impl<V> Older<V> {
 
     fn push(&mut self, version: Version<V>) {
         match self {
-            Self::Many(versions) => versions.push_back(version),
+            Self::Many(many) => many.versions.push_back(version),
             Self::One(_) => {
-                let two = Self::Many(VecDeque::with_capacity(4));
-                if let (Self::One(first), Self::Many(versions)) = (std::mem::replace(self, two), &mut *self) {
-                    versions.extend([first, version]);
+                let two = Self::Many(Many::new(VecDeque::with_capacity(4)));
+                if let (Self::One(first), Self::Many(many)) = (std::mem::replace(self, two), &mut *self) {
+                    many.versions.extend([first, version]);
                 }
             }
         }
@@ -89,7 +100,7 @@ impl<V> Older<V> {
         match self {
             Self::One(version) if says_nothing(version) => self.empty_into(garbage),
             Self::One(_) => {}
-            Self::Many(versions) => {
+            Self::Many(Many { versions, .. }) => {
                 let kept = versions.partition_point(|version| version.timestamp <= horizon);
                 garbage.extend(versions.drain(..kept.saturating_sub(1)));
                 garbage.extend(versions.pop_front_if(|version| says_nothing(version)));
@@ -100,42 +111,57 @@ impl<V> Older<V> {
     /// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by
     /// the next.
     fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
-        let Self::Many(versions) = self else { return };
-        let mut kept = VecDeque::with_capacity(versions.len());
-        while let Some(version) = versions.pop_front() {
-            let followed = versions.front().map_or(newest, |next| next.timestamp);
-            if read_at.may_ask(version.timestamp, followed) {
-                kept.push_back(version);
-            } else {
-                garbage.push(version);
-            }
+        let Self::Many(Many { versions, thin_at }) = self else { return };
+        if read_at.has_readers() {
+            thin(versions, newest, read_at, garbage);
         }
-        kept.shrink_to(kept.len() * 2);
-        *versions = kept;
+        let left = u32::try_from(versions.len()).unwrap_or(u32::MAX);
+        *thin_at = left.saturating_mul(2).max(THIN_FROM);
     }
 
     fn count(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Many(versions) => versions.len(),
+            Self::Many(Many { versions, .. }) => versions.len(),
         }
     }
 
     fn empty_into(&mut self, garbage: &mut Vec<Version<V>>) {
-        match std::mem::replace(self, Self::Many(VecDeque::new())) {
+        match std::mem::replace(self, Self::Many(Many::new(VecDeque::new()))) {
             Self::One(version) => garbage.push(version),
-            Self::Many(versions) => garbage.extend(versions),
+            Self::Many(Many { versions, .. }) => garbage.extend(versions),
         }
     }
 
     fn is_empty(&self) -> bool {
-        matches!(self, Self::Many(versions) if versions.is_empty())
+        matches!(self, Self::Many(Many { versions, .. }) if versions.is_empty())
     }
+}
+
+/// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by the
+/// next.
+fn thin<V>(
+    versions: &mut VecDeque<Version<V>>,
+    newest: Timestamp,
+    read_at: &ReadAt,
+    garbage: &mut Vec<Version<V>>,
+) {
+    let mut kept = VecDeque::with_capacity(versions.len());
+    while let Some(version) = versions.pop_front() {
+        let followed = versions.front().map_or(newest, |next| next.timestamp);
+        if read_at.may_ask(version.timestamp, followed) {
+            kept.push_back(version);
+        } else {
+            garbage.push(version);
+        }
+    }
+    kept.shrink_to(kept.len() * 2);
+    *versions = kept;
 }
 
 impl<V> Chain<V> {
     pub(crate) const fn new(newest: Version<V>) -> Self {
-        Self { newest, older: None, marks: 0, access: AtomicU32::new(0), thin_at: THIN_FROM }
+        Self { newest, older: None, marks: 0, access: AtomicU32::new(0) }
     }
 
     pub(crate) const fn is_remembered(&self) -> bool {
@@ -184,13 +210,17 @@ impl<V> Chain<V> {
         self.older.as_deref()?.at(timestamp)
     }
 
-    /// Adds a version.
+    /// Adds a version, and gives the one before it, to be [kept](Chain::keep) if somebody may still ask for it.
     ///
     /// # Panics
     /// S1: versions of a key are added in commit order.
-    pub(crate) fn push(&mut self, version: Version<V>) {
+    pub(crate) fn replace(&mut self, version: Version<V>) -> Version<V> {
         assert!(self.newest.timestamp < version.timestamp, "S1: versions are added in commit order");
-        let previous = std::mem::replace(&mut self.newest, version);
+        std::mem::replace(&mut self.newest, version)
+    }
+
+    /// Keeps the version before the newest.
+    pub(crate) fn keep(&mut self, previous: Version<V>) {
         match &mut self.older {
             Some(older) => older.push(previous),
             None => self.older = Some(Box::new(Older::One(previous))),
@@ -200,7 +230,7 @@ impl<V> Chain<V> {
     /// Whether so many versions have gathered that it is worth a look at what lies between readers.
     pub(crate) fn is_long(&self) -> bool {
         match self.older.as_deref() {
-            Some(Older::Many(versions)) => versions.len() >= self.thin_at as usize,
+            Some(Older::Many(Many { versions, thin_at })) => versions.len() >= *thin_at as usize,
             _ => false,
         }
     }
@@ -210,12 +240,8 @@ impl<V> Chain<V> {
     pub(crate) fn thin(&mut self, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
         let newest = self.newest.timestamp;
         let Some(older) = self.older.as_deref_mut() else { return };
-        if read_at.has_readers() {
-            older.thin(newest, read_at, garbage);
-        }
-        let left = u32::try_from(older.count()).unwrap_or(u32::MAX);
-        self.thin_at = left.saturating_mul(2).max(THIN_FROM);
-        if left == 0 {
+        older.thin(newest, read_at, garbage);
+        if older.is_empty() {
             self.older = None;
         }
     }
@@ -231,7 +257,6 @@ impl<V> Chain<V> {
         }
         if older.is_empty() {
             self.older = None;
-            self.thin_at = THIN_FROM;
         }
     }
 
@@ -256,6 +281,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Chain<u64> {
+        fn push(&mut self, version: Version<u64>) {
+            let previous = self.replace(version);
+            self.keep(previous);
+        }
+    }
 
     fn version(timestamp: u64, value: Option<u64>) -> Version<u64> {
         Version { timestamp: Timestamp(timestamp), expires: Expiry::NEVER, value: value.map(Arc::new) }

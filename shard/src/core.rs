@@ -22,7 +22,7 @@ use crate::codec::encode_write;
 use crate::counters::{ShardCounters, add};
 use crate::expiry::Expiry;
 use crate::ledger::{Books, Share};
-use crate::map::{Remembered, ShardMap, Swept};
+use crate::map::{Reclaim, Remembered, ShardMap, Swept};
 use crate::messages::{
     Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
@@ -126,6 +126,14 @@ pub(crate) enum Ran<K, V> {
     Failed(Reject),
     /// The log has no room for its result, which takes so many bytes.
     NoRoom(K, u64),
+}
+
+/// When a commit counts as applied, once a key is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Publish {
+    AtOnce,
+    /// When it is reported.
+    Later,
 }
 
 /// How a job left the station where it reserves space.
@@ -311,7 +319,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let mut expires = part.expires.into_iter();
         for (key, value) in part.writes.into_iter().zip(part.values) {
             let hash = self.map.hash(&key);
-            self.store(timestamp, (key, hash), value, expires.next().unwrap_or_default());
+            self.store(timestamp, (key, hash), value, expires.next().unwrap_or_default(), Publish::Later);
         }
         append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)
     }
@@ -582,30 +590,43 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         encoded: &EncodedWrites,
         reservation: u64,
     ) -> AppliedPart {
-        self.store(timestamp, key, value, expires);
-        append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation)
+        // T3: what is logged is logged first.
+        let publish = if self.log.is_none() { Publish::AtOnce } else { Publish::Later };
+        let published = self.store(timestamp, key, value, expires, publish);
+        let applied = append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation);
+        AppliedPart { published, ..applied }
     }
 
-    fn store(&mut self, timestamp: Timestamp, key: (K, KeyHash), value: Option<Arc<V>>, expires: Expiry) {
+    /// Writes one key. Returns whether its commit was published.
+    fn store(
+        &mut self,
+        timestamp: Timestamp,
+        key: (K, KeyHash),
+        value: Option<Arc<V>>,
+        expires: Expiry,
+        publish: Publish,
+    ) -> bool {
         let hash = key.1;
         let horizon = self.readers.horizon();
         self.reclaimed = self.reclaimed.max(horizon);
         let removes = value.is_none();
         let version = Version { timestamp, expires, value };
-        let reclaims = (horizon, &*self.readers);
-        let remembered = if expires == Expiry::NEVER && self.books.are_closed() {
-            self.map.apply(key, version, reclaims, &mut self.garbage, &mut ())
+        let publishes_to = (publish == Publish::AtOnce).then_some(&*self.sequencer);
+        let reclaim = Reclaim { horizon, readers: &self.readers, publishes_to };
+        let written = if expires == Expiry::NEVER && self.books.are_closed() {
+            self.map.apply(key, version, &reclaim, &mut self.garbage, &mut ())
         } else {
             let mut entry = self.books.entry(&self.map);
-            let remembered = self.map.apply(key, version, reclaims, &mut self.garbage, &mut entry);
+            let written = self.map.apply(key, version, &reclaim, &mut self.garbage, &mut entry);
             if removes {
                 self.books.removed(&self.map);
             }
-            remembered
+            written
         };
-        if let Some(key) = remembered {
+        if let Some(key) = written.remembered {
             self.remembered.push_back(Remembered { since: timestamp, hash, key });
         }
+        written.published
     }
 
     /// Puts what is to be committed in the place of a claim. It holds its pins and must not wait, for space
@@ -724,7 +745,7 @@ fn append(
         log.append(timestamp, encoded, participants, reservation);
         bytes = encoded.record_bytes(participants.len()) as u64;
     }
-    AppliedPart { timestamp, bytes }
+    AppliedPart { timestamp, bytes, published: false }
 }
 
 /// How many jobs are where.

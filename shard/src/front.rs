@@ -61,6 +61,13 @@ impl Front {
 
     /// This timestamp is applied. Moves the watermark as far as it goes.
     pub(crate) fn apply(&self, timestamp: Timestamp) {
+        if self.apply_quietly(timestamp) {
+            self.applied.wake_reached();
+        }
+    }
+
+    /// [`Front::apply`] without waking anybody: [`Watermark::wake_reached`] is due if this moved the watermark.
+    pub(crate) fn apply_quietly(&self, timestamp: Timestamp) -> bool {
         let timestamp = timestamp.0;
         if self.has_slot(timestamp) {
             self.slot(timestamp).store(timestamp, Ordering::SeqCst);
@@ -69,10 +76,11 @@ impl Front {
             ahead.insert(timestamp);
             self.ahead.count.store(ahead.len() as u64, Ordering::SeqCst);
         }
-        self.advance();
+        self.advance()
     }
 
-    fn advance(&self) {
+    fn advance(&self) -> bool {
+        let mut moved = false;
         let mut end = self.applied.get().0;
         loop {
             let start = end;
@@ -80,7 +88,7 @@ impl Front {
                 end += 1;
             }
             if end > start {
-                self.applied.raise(Timestamp(end));
+                moved |= self.applied.raise_quietly(Timestamp(end));
             }
             if self.ahead.count.load(Ordering::SeqCst) > 0 {
                 self.bring_up();
@@ -89,7 +97,7 @@ impl Front {
             // brought up just now.
             end = self.applied.get().0;
             if self.slot(end + 1).load(Ordering::SeqCst) != end + 1 {
-                return;
+                return moved;
             }
         }
     }

@@ -110,7 +110,7 @@ fn run<K: Key, V: Value>(
     }
     // All its parts are reported as one.
     let timestamp = sequencer.take(1);
-    let mut applied = AppliedPart { timestamp, bytes: 0 };
+    let mut applied = AppliedPart { timestamp, bytes: 0, published: false };
     for (((_, core), (_, part)), reservation) in held.iter_mut().zip(parts).zip(reservations) {
         if !part.is_read_only() {
             applied.bytes += core.apply(timestamp, part, participants, reservation).bytes;

@@ -19,6 +19,7 @@ use crate::offsets::Offsets;
 use crate::pins::Bounds;
 use crate::readers::Readers;
 use crate::router::KeyHash;
+use crate::sequencer::Sequencer;
 use crate::table::Table;
 use crate::{Key, Value};
 
@@ -63,6 +64,23 @@ pub struct ShardMap<K, V> {
     clock: Arc<Clock>,
     /// What there is only with a limit of memory.
     meters: Option<Arc<Meters>>,
+}
+
+/// What there is to know about old versions, for whoever adds one more.
+pub(crate) struct Reclaim<'r> {
+    /// What lies below this, nobody can ask for.
+    pub(crate) horizon: Timestamp,
+    pub(crate) readers: &'r Readers,
+    /// If a write is all of its commit, and there is no log: where to report it at once. With the key still locked, and
+    /// nobody registered, nobody can ask for what it replaces.
+    pub(crate) publishes_to: Option<&'r Sequencer>,
+}
+
+/// What became of a write, beside its place in the chain.
+pub(crate) struct Written<K> {
+    /// The key, if it is to be remembered for a sweep.
+    pub(crate) remembered: Option<K>,
+    pub(crate) published: bool,
 }
 
 /// A key that a sweep may find something at.
@@ -333,35 +351,45 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
     }
 
-    /// Adds a version, and trims the key's chain. Returns the key if it is to be remembered for a sweep.
+    /// Adds a version, and trims the key's chain.
     pub(crate) fn apply(
         &self,
         (key, hash): (K, KeyHash),
         version: Version<V>,
-        (horizon, readers): (Timestamp, &Readers),
+        reclaim: &Reclaim<'_>,
         garbage: &mut Vec<Version<V>>,
         watch: &mut impl Watch<K, V>,
-    ) -> Option<K> {
+    ) -> Written<K> {
         let before = garbage.len();
         let lives = version.value.is_some();
         let with = (version, watch, &mut *garbage);
-        let remembered = self.entries.upsert(
+        let written = self.entries.upsert(
             key,
             hash,
             with,
             |key, chain, (version, watch, garbage)| {
                 watch.goes_on(&key, chain, &version);
                 self.count_live(chain.newest().value.is_some(), lives);
-                chain.push(version);
+                let timestamp = version.timestamp;
+                let previous = chain.replace(version);
+                let published = reclaim.publishes_to.is_some();
+                let is_behind = reclaim.publishes_to.is_some_and(|sequencer| sequencer.publish(timestamp));
+                let horizon = if is_behind && reclaim.readers.nobody_reads() {
+                    garbage.push(previous);
+                    timestamp
+                } else {
+                    chain.keep(previous);
+                    reclaim.horizon
+                };
                 chain.trim(horizon, garbage);
                 if chain.is_long() {
-                    chain.thin(&readers.read_at(), garbage);
+                    chain.thin(&reclaim.readers.read_at(), garbage);
                 }
                 let first_time = chain.has_leftovers() && !chain.is_remembered();
                 if first_time {
                     chain.set_remembered(true);
                 }
-                first_time.then_some(key)
+                Written { remembered: first_time.then_some(key), published }
             },
             |key, (version, watch, _)| {
                 self.count_live(false, lives);
@@ -370,11 +398,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 watch.begins(key, &mut chain);
                 self.index.add(key.clone());
                 let remembered = chain.is_remembered().then(|| key.clone());
-                (chain, remembered)
+                (chain, Written { remembered, published: false })
             },
         );
         self.count_versions(1, (garbage.len() - before) as u64);
-        remembered
+        written
     }
 
     /// Lets the writer look at everything that was loaded, before anybody else can.

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 /// So far may commits be applied ahead of the first that is not, without a lock. A power of two.
@@ -13,13 +13,19 @@ pub(crate) const SLOTS: u64 = 1024;
 /// Into how many stripes readers are spread.
 pub(crate) const STRIPES: usize = 32;
 
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many stripes, the first ones, belong to any thread so far.
+pub(crate) fn stripes_in_use() -> usize {
+    NEXT.load(Ordering::SeqCst).min(STRIPES)
+}
+
 /// This thread's stripe.
 pub(crate) fn own_stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) });
     STRIPE.with(|stripe| {
         if stripe.get() == usize::MAX {
-            stripe.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
+            stripe.set(NEXT.fetch_add(1, Ordering::SeqCst) % STRIPES);
         }
         stripe.get()
     })

@@ -10,6 +10,9 @@
 //! or later, was found. So [`ReadAt`] may be used to reclaim for as long as one likes: a list that is out of date
 //! names too many timestamps, never too few.
 //!
+//! Somebody who has just moved the watermark may only want to know that nobody is registered. That takes no lock: who
+//! registers counts itself in before it loads its watermark, so it is found, or reads at or above what the other saw.
+//!
 //! **A maximum age** ends readers by the clock alone, so there is no mark that a reader could miss (V8). The
 //! registry forgets a registration only after it has read a time at which the reader is too old. A version is
 //! reclaimed after that, under the lock of its chain. A reader looks up first, under that lock, and asks the clock
@@ -24,7 +27,7 @@ use std::time::Duration;
 use anabranch_wal::{Env, Timestamp};
 use crossbeam_utils::CachePadded;
 
-use crate::primitives::{AtomicU64, Mutex, Ordering, STRIPES, own_stripe};
+use crate::primitives::{AtomicU64, Mutex, MutexGuard, Ordering, STRIPES, own_stripe, stripes_in_use};
 use crate::sequencer::{Level, Sequencer};
 
 /// The horizon is computed anew when so many commits were applied since the last time (H3).
@@ -68,7 +71,26 @@ pub struct OldestRegistered {
     pub age: Duration,
 }
 
-type Stripe = CachePadded<Mutex<Registered>>;
+type Stripe = CachePadded<Registry>;
+
+/// The readers of one stripe.
+#[derive(Debug, Default)]
+struct Registry {
+    registered: Mutex<Registered>,
+    /// How many are registered or about to be.
+    present: AtomicU64,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Registered> {
+        self.registered.lock()
+    }
+
+    /// Those who are registered now, as counted under the lock.
+    fn set_present(&self, readers: usize) {
+        self.present.store(readers as u64, Ordering::SeqCst);
+    }
+}
 
 /// How many readers there are at each timestamp, ascending. Most come at the end and leave there or in front, so
 /// there is no tree and nothing is allocated. Timestamps without readers are kept in between, up to half of all.
@@ -76,6 +98,8 @@ type Stripe = CachePadded<Mutex<Registered>>;
 struct Registered {
     counts: VecDeque<Count>,
     empty: usize,
+    /// Over all timestamps.
+    readers: usize,
 }
 
 /// The readers at one timestamp.
@@ -144,7 +168,8 @@ impl Readers {
         let stripe = &self.stripes[own_stripe()];
         let timestamp = {
             let mut readers = stripe.lock();
-            // Under the lock; see the head of this file.
+            stripe.set_present(readers.readers + 1);
+            // Under the lock, and counted in; see the head of this file.
             let timestamp = self.sequencer.get(level);
             readers.add(timestamp, since);
             timestamp
@@ -164,7 +189,7 @@ impl Readers {
                 let first = (first.timestamp, first.first);
                 oldest = Some(oldest.map_or(first, |oldest| oldest.min(first)));
             }
-            count += readers.count();
+            count += readers.readers;
         }
         let registered = |(timestamp, since)| OldestRegistered { timestamp, age: now.saturating_sub(since) };
         (oldest.map(registered), count)
@@ -181,6 +206,7 @@ impl Readers {
             // Under the lock: whoever registers later reads at or above it.
             let durable = self.sequencer.get(Level::Durable);
             ended += readers.forget(durable, |last| is_too_old(now, last, age_max));
+            stripe.set_present(readers.readers);
         }
         self.ended.fetch_add(ended, Ordering::Relaxed);
         ended
@@ -206,6 +232,11 @@ impl Readers {
     /// What readers ask for, as of the last time that the horizon was computed.
     pub(crate) fn read_at(&self) -> Arc<ReadAt> {
         Arc::clone(&self.read_at.lock())
+    }
+
+    /// Whether nobody is registered. Whoever registers later reads at or above any watermark that was seen before this.
+    pub(crate) fn nobody_reads(&self) -> bool {
+        self.stripes[..stripes_in_use()].iter().all(|stripe| stripe.present.load(Ordering::SeqCst) == 0)
     }
 
     /// What lies below this, nobody can ask for. Computed now and then, and only grows.
@@ -298,12 +329,15 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stripe.lock().remove(self.timestamp);
+        let mut readers = self.stripe.lock();
+        readers.remove(self.timestamp);
+        self.stripe.set_present(readers.readers);
     }
 }
 
 impl Registered {
     fn add(&mut self, timestamp: Timestamp, (first, last): (Duration, Duration)) {
+        self.readers += 1;
         let at = match self.counts.back() {
             Some(count) if count.timestamp >= timestamp => self.find(timestamp),
             _ => Err(self.counts.len()),
@@ -325,6 +359,7 @@ impl Registered {
     fn remove(&mut self, timestamp: Timestamp) {
         // It may have been forgotten for its age.
         let Ok(at) = self.find(timestamp) else { return };
+        self.readers -= 1;
         let count = &mut self.counts[at].readers;
         *count -= 1;
         if *count > 0 {
@@ -351,19 +386,16 @@ impl Registered {
     /// Forgets those below `durable` of whom the last is too old, and returns how many there were. They go
     /// altogether: no entry is left for a reader that is dropped later to count down.
     fn forget(&mut self, durable: Timestamp, is_too_old: impl Fn(Duration) -> bool) -> u64 {
-        let before = self.count();
+        let before = self.readers;
         self.counts
             .retain(|count| count.readers > 0 && (count.timestamp >= durable || !is_too_old(count.last)));
         self.empty = 0;
-        (before - self.count()) as u64
+        self.readers = self.counts.iter().map(|count| count.readers).sum();
+        (before - self.readers) as u64
     }
 
     fn find(&self, timestamp: Timestamp) -> Result<usize, usize> {
         self.counts.binary_search_by_key(&timestamp, |count| count.timestamp)
-    }
-
-    fn count(&self) -> usize {
-        self.counts.iter().map(|count| count.readers).sum()
     }
 }
 
@@ -395,7 +427,7 @@ mod tests {
         // Timestamp 2 is exempt, somebody registered later at 3, and others may still register at 9.
         let before = |last: Duration| last < Duration::from_secs(5);
         assert_eq!(registered.forget(Timestamp(9), before), 1);
-        assert_eq!(registered.count(), 4);
+        assert_eq!(registered.readers, 4);
         for timestamp in [1, 2, 3, 3] {
             registered.remove(Timestamp(timestamp));
         }

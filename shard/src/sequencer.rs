@@ -65,6 +65,8 @@ pub struct AppliedPart {
     pub timestamp: Timestamp,
     /// Bytes that were logged of it.
     pub bytes: u64,
+    /// Whether it counts as applied already: then there are only those to wake who wait for it.
+    pub published: bool,
 }
 
 impl Sequencer {
@@ -141,11 +143,20 @@ impl Sequencer {
             }
         }
         for part in parts {
-            if self.apart.ends_with_part(part.timestamp) {
+            if part.published {
+                self.front.applied().wake_reached();
+            } else if self.apart.ends_with_part(part.timestamp) {
                 self.front.apply(part.timestamp);
             }
         }
         self.advance();
+    }
+
+    /// A commit without a log is applied, which wakes nobody yet: it is to be reported as published. Returns whether it
+    /// is behind the watermark.
+    pub(crate) fn publish(&self, timestamp: Timestamp) -> bool {
+        self.front.apply_quietly(timestamp);
+        self.front.applied().get() >= timestamp
     }
 
     /// Recomputes what depends on the logs. Called after every advance of a log, and of `applied`: a log may
@@ -326,7 +337,7 @@ mod tests {
     }
 
     fn part(timestamp: Timestamp) -> AppliedPart {
-        AppliedPart { timestamp, bytes: 1 }
+        AppliedPart { timestamp, bytes: 1, published: false }
     }
 
     #[test]

@@ -21,7 +21,16 @@ const STRIPE_BITS: u32 = STRIPES.ilog2();
 const TAG_BITS: u32 = 7;
 
 /// On cache lines of its own, as its lock is written by readers too.
-type Stripe<K, V> = CachePadded<RwLock<HashTable<(K, Chain<V>)>>>;
+type Stripe<K, V> = CachePadded<RwLock<HashTable<Slot<K, V>>>>;
+
+/// A key of up to 24 bytes, as a `String` is, and its chain share one cache line, so that a look-up waits for one.
+#[repr(align(64))]
+struct Slot<K, V> {
+    key: K,
+    chain: Chain<V>,
+}
+
+const _: () = assert!(size_of::<Slot<String, ()>>() == 64);
 
 pub(crate) struct Table<K, V> {
     stripes: Box<[Stripe<K, V>]>,
@@ -53,7 +62,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Q: Eq + ?Sized,
     {
         let stripe = self.stripe(hash).read();
-        let (key, chain) = stripe.find(within(hash), |(known, _)| known.borrow() == key)?;
+        let Slot { key, chain } = stripe.find(within(hash), |known| known.key.borrow() == key)?;
         Some(look(key, chain))
     }
 
@@ -65,8 +74,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         change: impl FnOnce(&mut Chain<V>) -> T,
     ) -> Option<T> {
         let mut stripe = self.stripe(hash).write();
-        let (_, chain) = stripe.find_mut(within(hash), |(known, _)| known == key)?;
-        Some(change(chain))
+        let known = stripe.find_mut(within(hash), |known| known.key == *key)?;
+        Some(change(&mut known.chain))
     }
 
     /// Changes the chain of a key, or puts one where there is none, with whatever is given to the one or the other.
@@ -81,11 +90,11 @@ impl<K: Eq + Hash, V> Table<K, V> {
         begin: impl FnOnce(&K, W) -> (Chain<V>, T),
     ) -> T {
         let mut stripe = self.stripe(hash).write();
-        if let Some((_, chain)) = stripe.find_mut(within(hash), |(known, _)| *known == key) {
-            return change(key, chain, with);
+        if let Some(known) = stripe.find_mut(within(hash), |known| known.key == key) {
+            return change(key, &mut known.chain, with);
         }
         let (chain, made) = begin(&key, with);
-        stripe.insert_unique(within(hash), (key, chain), |(key, _)| within(self.hash(key)));
+        stripe.insert_unique(within(hash), Slot { key, chain }, |known| within(self.hash(&known.key)));
         made
     }
 
@@ -97,8 +106,8 @@ impl<K: Eq + Hash, V> Table<K, V> {
         goes: impl FnOnce(&Chain<V>) -> bool,
     ) -> Option<K> {
         let mut stripe = self.stripe(hash).write();
-        let entry = stripe.find_entry(within(hash), |(known, _)| known == key).ok()?;
-        goes(&entry.get().1).then(|| entry.remove().0.0)
+        let entry = stripe.find_entry(within(hash), |known| known.key == *key).ok()?;
+        goes(&entry.get().chain).then(|| entry.remove().0.key)
     }
 
     pub(crate) fn contains(&self, key: &K) -> bool {
@@ -114,7 +123,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         let mut count = 0;
         for stripe in &self.stripes {
             let stripe = stripe.read();
-            count += stripe.iter().filter(|(_, chain)| is_such(chain)).take(limit - count).count();
+            count += stripe.iter().filter(|known| is_such(&known.chain)).take(limit - count).count();
         }
         count
     }
@@ -122,7 +131,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     /// Shows everything.
     pub(crate) fn for_each_mut(&self, mut look: impl FnMut(&K, &mut Chain<V>)) {
         for stripe in &self.stripes {
-            for (key, chain) in stripe.write().iter_mut() {
+            for Slot { key, chain } in stripe.write().iter_mut() {
                 look(key, chain);
             }
         }

@@ -15,9 +15,10 @@ use crate::reject::panic_message;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::{Key, Value};
 
-/// How often a turn that is taken is tried, with pauses that double: about as long as a commit holds it. The last
-/// pauses give the processor away, in case that whoever holds the turn is waiting for it.
-const TRIES: u32 = 8;
+/// How often a turn that is taken is tried, with pauses that double: for as long as several commits hold it, as to send
+/// a message makes all others send theirs until it is handled. The last pauses give the processor away, in case that
+/// whoever holds the turn is waiting for it.
+const TRIES: u32 = 16;
 
 /// A shard's core, behind the lock that makes its holder the writer.
 pub(crate) struct Turn<K, V> {

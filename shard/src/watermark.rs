@@ -43,14 +43,24 @@ impl Watermark {
         Timestamp(self.value.load(Ordering::SeqCst))
     }
 
-    /// Moves the front up to `to`, if it is not there yet.
+    /// Moves the front up to `to`, if it is not there yet, and wakes those who wait for that.
     pub(crate) fn raise(&self, to: Timestamp) {
+        if self.raise_quietly(to) {
+            self.wake_reached();
+        }
+    }
+
+    /// [`Watermark::raise`] without waking anybody: [`Watermark::wake_reached`] is due if this moved it.
+    pub(crate) fn raise_quietly(&self, to: Timestamp) -> bool {
         // Mostly somebody else has moved it already, and its line is left alone.
-        if self.value.load(Ordering::SeqCst) < to.0
-            && self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
-            && self.lowest_awaited.load(Ordering::SeqCst) <= to.0
-        {
-            self.wake(to.0);
+        self.value.load(Ordering::SeqCst) < to.0 && self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
+    }
+
+    /// Wakes those who wait for what the front has reached.
+    pub(crate) fn wake_reached(&self) {
+        let reached = self.value.load(Ordering::SeqCst);
+        if self.lowest_awaited.load(Ordering::SeqCst) <= reached {
+            self.wake(reached);
         }
     }
 

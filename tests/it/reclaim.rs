@@ -23,6 +23,24 @@ async fn overwrites_of_one_key_are_reclaimed_as_it_is_written() {
 }
 
 #[tokio::test]
+async fn what_nobody_may_ask_for_goes_with_the_write_that_replaces_it() {
+    let engine = manual().await;
+    let db = engine.handle();
+    let versions = || engine.stats().versions();
+    for value in 0..3 {
+        db.insert(1, value).await.unwrap();
+        assert_eq!(versions(), 1);
+    }
+    let snapshot = db.snapshot();
+    db.update(1, |old| old.map(|old| old + 1)).await.unwrap();
+    assert_eq!((versions(), snapshot.get(&1).unwrap().as_deref()), (2, Some(&2)));
+    drop(snapshot);
+    assert_eq!(versions(), 2, "reading is no occasion to reclaim");
+    db.insert(1, 9).await.unwrap();
+    assert_eq!((versions(), db.get(&1).unwrap().as_deref()), (1, Some(&9)));
+}
+
+#[tokio::test]
 async fn a_vacuum_counts_what_it_removed() {
     let engine = manual().await;
     let db = engine.handle();

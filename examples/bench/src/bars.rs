@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::engines;
 use crate::engines::anabranch::default_shards;
+use crate::engines::{self, Role};
 use crate::outcome::{Cell, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::short;
@@ -170,7 +170,7 @@ fn compare(run: &Run, bar: &Bar) -> Option<Comparison> {
             (find(run, engine, workload, bar.keys)?, format!("{engine}, {workload}"))
         }
         Against::BestPeer => {
-            let peers = engines::ALL.iter().filter(|engine| !engine.limit && engine.name != "anabranch");
+            let peers = engines::ALL.iter().filter(|engine| engine.role == Role::Peer);
             let cells = peers.filter_map(|peer| find(run, peer.name, bar.workload, bar.keys));
             let best = cells.max_by(|a, b| ratio(a, b).unwrap_or(1.0).total_cmp(&1.0))?;
             (best, best.engine.clone())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::keys::{Keys, Value};
+use crate::keys::{Key, Keys, Value};
 use crate::machine::{resident_bytes, resident_peak_bytes, written_bytes};
 use crate::operation::{START, Tally, check_number, own_share, work};
 use crate::outcome::{Measured, Order};
@@ -30,6 +30,10 @@ pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
     };
     let cell = Cell { plan: Arc::new(plan::<S>(order, workload.kind)?), setup: setup(order, workload.kind) };
     match workload.kind {
+        Kind::Load | Kind::Insert if cell.is_brief(order) => {
+            median(order, || cell.repeat::<S>(&runtime, order))
+        }
+        Kind::Ingest | Kind::Flights if cell.is_brief(order) => median(order, || cell.ingest::<S>(&runtime)),
         Kind::Ingest | Kind::Flights => cell.ingest::<S>(&runtime),
         Kind::Reopen => cell.reopen::<S>(&runtime),
         Kind::Memory => cell.memory::<S>(&runtime),
@@ -76,6 +80,20 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
     })
 }
 
+/// What takes a moment only is done again, each time with an engine of its own, until the time is over. The run in the
+/// middle counts.
+fn median(order: &Order, mut run: impl FnMut() -> Outcome<Measured>) -> Outcome<Measured> {
+    let mut runs = vec![run()?];
+    // The process's peak is that of the first.
+    let peak_bytes = runs[0].peak_bytes;
+    while runs.iter().map(|run| run.seconds).sum::<f64>() < order.seconds {
+        runs.push(run()?);
+    }
+    runs.sort_by(|one, other| one.value.total_cmp(&other.value));
+    let middle = runs.len() / 2;
+    Ok(Measured { peak_bytes, ..runs.swap_remove(middle) })
+}
+
 struct Cell {
     plan: Arc<Plan>,
     setup: Setup,
@@ -109,12 +127,14 @@ impl Used {
 }
 
 impl Cell {
-    fn rows(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (String, Value)> + Send {
+    /// Whether to fill an engine takes a moment, without a disk to wait for.
+    fn is_brief(&self, order: &Order) -> bool {
+        self.setup.level == Level::Memory && order.operations.is_none()
+    }
+
+    fn rows(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (Key, Value)> + Send {
         range.map(|index| {
-            (
-                self.plan.keys.get(index).to_owned(),
-                Value::new(self.first_number(index), self.plan.value_bytes),
-            )
+            (self.plan.keys.get(index).clone(), Value::new(self.first_number(index), self.plan.value_bytes))
         })
     }
 
@@ -356,7 +376,7 @@ fn finish_timed(result: &mut Measured, rows: usize, seconds: f64) {
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn fill_in(result: &mut Measured, tallies: &[Tally], started: Instant) -> Outcome<()> {
     let finished = tallies.iter().map(|tally| tally.finished).max().ok_or("no workers")?;
-    let mut latency = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
+    let mut latency = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 2)?;
     for tally in tallies {
         latency.add(&tally.latency)?;
     }

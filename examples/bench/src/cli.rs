@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::engines::Role;
 use crate::outcome::{Order, Run};
 use crate::store::{Failure, Outcome};
 use crate::workload::{self, Workload};
@@ -152,7 +153,7 @@ impl Knobs {
 
     pub(crate) fn engines(&self) -> Outcome<Vec<&'static engines::Engine>> {
         if self.engine.is_empty() {
-            return Ok(engines::ALL.iter().collect());
+            return Ok(engines::ALL.iter().filter(|engine| engine.role != Role::Variant).collect());
         }
         let find = |name: &String| {
             let known: Vec<_> = engines::ALL.iter().map(|engine| engine.name).collect();

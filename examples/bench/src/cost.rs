@@ -24,7 +24,7 @@ use anabranch_wal::{
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock;
-use crate::keys::{Keys, Value};
+use crate::keys::{Key, Keys, Value};
 use crate::model::Demands;
 use crate::store::Outcome;
 use crate::table::short;
@@ -38,7 +38,7 @@ const READS: usize = 8;
 /// So many that a flush has something to gather.
 const TASKS_LOGGED: usize = 32;
 
-type Core = ShardCore<String, Value>;
+type Core = ShardCore<Key, Value>;
 
 /// Nanoseconds of one run. `prepare` isn't counted.
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds for people")]
@@ -91,12 +91,11 @@ fn measure() -> Outcome<Layers> {
         || (),
         |(), index| {
             let mut writes = EncodedWrites::new();
-            black_box(encode_write(&mut writes, &keys.get(index).to_owned(), Some(&*value), Expiry::NEVER))
-                .ok();
+            black_box(encode_write(&mut writes, &keys.get(index).clone(), Some(&*value), Expiry::NEVER)).ok();
         },
     );
     // The key's copy is counted with the part already.
-    let copy = nanoseconds(|| (), |(), index| drop(black_box(keys.get(index).to_owned())));
+    let copy = nanoseconds(|| (), |(), index| drop(black_box(keys.get(index).clone())));
     let sequence = nanoseconds(memory_sequencer, |sequencer, _| sequence_one(sequencer));
     let acknowledge = acknowledge();
     let blind = commits(&keys, &value, 0);
@@ -104,11 +103,11 @@ fn measure() -> Outcome<Layers> {
     let reads = nanoseconds(|| (), |(), index| drop(black_box(new_part(&keys, index, &value, READS))));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let directory = tempfile::tempdir()?;
-    let in_memory = runtime.block_on(Engine::<String, Value>::builder().in_memory())?;
+    let in_memory = runtime.block_on(Engine::<Key, Value>::builder().in_memory())?;
     let (insert, insert_clock) = whole(&runtime, &in_memory, &keys, 1)?;
     let (two_workers, two_workers_clock) = whole(&runtime, &in_memory, &keys, 2)?;
     let every = Durability::Relaxed(Flush::every(Duration::from_millis(100)));
-    let logged = Engine::<String, Value>::builder().durability(every).open(directory.path().join("engine"));
+    let logged = Engine::<Key, Value>::builder().durability(every).open(directory.path().join("engine"));
     let (insert_logged, _) = whole(&runtime, &runtime.block_on(logged)?, &keys, TASKS_LOGGED)?;
     Ok(Layers {
         part,
@@ -132,11 +131,11 @@ fn measure() -> Outcome<Layers> {
     })
 }
 
-fn new_part(keys: &Keys, index: usize, value: &Arc<Value>, reads: usize) -> Part<String, Value> {
+fn new_part(keys: &Keys, index: usize, value: &Arc<Value>, reads: usize) -> Part<Key, Value> {
     let validation = if reads > 0 { Validation::Reads(Timestamp::MAX) } else { Validation::Blind };
     let mut part = Part::new(validation);
-    part.reads.extend((0..reads).map(|read| keys.get((index + read * 7919) % keys.len()).to_owned()));
-    part.writes.push(keys.get(index).to_owned());
+    part.reads.extend((0..reads).map(|read| keys.get((index + read * 7919) % keys.len()).clone()));
+    part.writes.push(keys.get(index).clone());
     part.values.push(Some(Arc::clone(value)));
     part
 }
@@ -147,7 +146,7 @@ fn memory_sequencer() -> Arc<Sequencer> {
 
 fn sequence_one(sequencer: &Arc<Sequencer>) {
     let timestamp = sequencer.take(1);
-    sequencer.applied(&[AppliedPart { timestamp, bytes: 0 }]);
+    sequencer.applied(&[AppliedPart { timestamp, bytes: 0, published: false }]);
 }
 
 /// The permit, the channel of the answer, and the look at the watermark.
@@ -175,7 +174,7 @@ fn commits(keys: &Keys, value: &Arc<Value>, reads: usize) -> f64 {
         let sequencer = memory_sequencer();
         let map = Arc::new(ShardMap::new(1));
         for index in 0..KEYS {
-            map.load(keys.get(index).to_owned(), Timestamp::ZERO, Some(Arc::clone(value)), Expiry::NEVER);
+            map.load(keys.get(index).clone(), Timestamp::ZERO, Some(Arc::clone(value)), Expiry::NEVER);
         }
         let readers = Readers::new(Arc::clone(&sequencer), Arc::new(SystemEnv), None);
         (Core::new(map, readers, Arc::clone(&sequencer), None, true, None), sequencer)
@@ -210,7 +209,7 @@ fn log(runtime: &tokio::runtime::Runtime, directory: &Path, keys: &Keys, value: 
     let tasks = runtime.block_on(opened.wal.start(&health, &(Arc::new(|| ()) as _)))?;
     let log = opened.wal.logs().swap_remove(0);
     let mut writes = EncodedWrites::new();
-    encode_write(&mut writes, &keys.get(0).to_owned(), Some(value), Expiry::NEVER)
+    encode_write(&mut writes, &keys.get(0).clone(), Some(value), Expiry::NEVER)
         .map_err(|_| "a value can't be encoded")?;
     let bytes = Log::reservation_bytes(&writes, 1);
     let mut timestamp = 0;
@@ -262,7 +261,7 @@ fn contended() -> Outcome<Option<f64>> {
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds for people")]
 fn whole(
     runtime: &tokio::runtime::Runtime,
-    engine: &Engine<String, Value>,
+    engine: &Engine<Key, Value>,
     keys: &Keys,
     tasks: usize,
 ) -> Outcome<(f64, f64)> {
@@ -276,7 +275,7 @@ fn whole(
                 runtime.spawn(async move {
                     for step in 0..RUNS / tasks {
                         let index = (step + task * 31_013).wrapping_mul(7919) % KEYS;
-                        db.insert(keys.get(index).to_owned(), Value::new(1, VALUE_BYTES)).await?;
+                        db.insert(keys.get(index).clone(), Value::new(1, VALUE_BYTES)).await?;
                     }
                     Ok::<_, anabranch::Error>(())
                 })

@@ -3,28 +3,29 @@
 
 use std::io::Read;
 
+use compact_str::format_compact;
 use flate2::read::GzDecoder;
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::Outcome;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/flights-250k.csv.gz");
 
 /// All rows, in the order of the file.
-pub(crate) fn rows() -> Outcome<Vec<(String, Value)>> {
+pub(crate) fn rows() -> Outcome<Vec<(Key, Value)>> {
     let file = std::fs::File::open(PATH).map_err(|error| format!("{PATH}: {error}"))?;
     let mut text = String::new();
     GzDecoder::new(file).read_to_string(&mut text)?;
     text.lines().zip(1..).skip(1).map(|(line, number)| row(line, number)).collect()
 }
 
-fn row(line: &str, number: u64) -> Outcome<(String, Value)> {
+fn row(line: &str, number: u64) -> Outcome<(Key, Value)> {
     let fields: Vec<&str> = line.split(',').collect();
     let [time, delay, distance, origin, destination] = fields[..] else {
         return Err(format!("line {number} of the flights is malformed: {line:?}").into());
     };
     let value = format!("{destination},{delay},{distance}");
-    Ok((format!("flight/{origin}/{time}/{number:07}"), Value::of(number, value.as_bytes())))
+    Ok((format_compact!("flight/{origin}/{time}/{number:07}"), Value::of(number, value.as_bytes())))
 }
 
 #[cfg(test)]

@@ -1,18 +1,25 @@
 //! Keys and values: 16 bytes each key, and a value that holds a number and a filler.
+//!
+//! Engines that take any type as a key get strings that hold so short a key in place, as peers do with the bytes that
+//! they are given.
 
+use compact_str::{CompactString, format_compact};
 use serde::de::{Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 /// All keys of a run, made beforehand, so that no engine pays for formatting.
-pub(crate) struct Keys(Vec<String>);
+pub(crate) struct Keys(Vec<Key>);
+
+/// What a key is where an engine lets us choose.
+pub(crate) type Key = CompactString;
 
 impl Keys {
     pub(crate) fn new(count: usize) -> Self {
-        Self((0..count).map(|index| format!("k{index:015}")).collect())
+        Self((0..count).map(|index| format_compact!("k{index:015}")).collect())
     }
 
-    pub(crate) fn get(&self, index: usize) -> &str {
+    pub(crate) fn get(&self, index: usize) -> &Key {
         &self.0[index]
     }
 
@@ -37,7 +44,9 @@ impl anabranch::GetSize for Value {
 impl Value {
     /// Of `bytes` in all, 8 at the least.
     pub(crate) fn new(number: u64, bytes: usize) -> Self {
-        Self(number, Filler(vec![b'x'; bytes.saturating_sub(8)].into_boxed_slice()))
+        // Filling nothing costs more than one would think: a masked store to no address is mended by microcode.
+        let filler = if bytes > 8 { vec![b'x'; bytes - 8].into_boxed_slice() } else { Box::default() };
+        Self(number, Filler(filler))
     }
 
     /// Of a number and bytes of the caller's own.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::chart::{self, Bar, Line};
-use crate::engines;
+use crate::engines::{self, Role};
 use crate::outcome::{Cell, Measured, Run, ratio, ratio_spread};
 use crate::store::Outcome;
 use crate::table::{float, short, time};
@@ -53,7 +53,11 @@ pub(crate) fn page(run: &Run) -> Outcome<String> {
 }
 
 fn is_limit(cell: &Cell) -> bool {
-    engines::find(&cell.engine).is_some_and(|engine| engine.limit)
+    has_role(cell, Role::Limit)
+}
+
+fn has_role(cell: &Cell, role: Role) -> bool {
+    engines::find(&cell.engine).is_some_and(|engine| engine.role == role)
 }
 
 /// The place of an engine among those of the run, which is its colour.
@@ -77,7 +81,7 @@ pub(crate) fn contenders<'a>(cells: &[&'a Cell]) -> Option<(&'a Cell, Option<&'a
     let mine = cells.iter().find(|cell| cell.engine == "anabranch" && cell.value().is_some())?;
     let others = || cells.iter().filter(|cell| cell.engine != "anabranch" && cell.value().is_some());
     let better = |a: &&&Cell, b: &&&Cell| ratio(a, b).unwrap_or(1.0).total_cmp(&1.0);
-    let peer = others().filter(|cell| !is_limit(cell)).max_by(better);
+    let peer = others().filter(|cell| !is_limit(cell) && !has_role(cell, Role::Variant)).max_by(better);
     let limit = others().find(|cell| is_limit(cell));
     Some((mine, peer.copied(), limit.copied()))
 }

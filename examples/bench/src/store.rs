@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Outcome<T> = Result<T, Failure>;
@@ -92,7 +92,7 @@ pub(crate) trait Store: Clone + Send + Sync + Sized + 'static {
     /// Takes many rows in the fastest way that the engine has, `batch` of them in a commit.
     fn load(
         &self,
-        rows: impl Iterator<Item = (String, Value)> + Send,
+        rows: impl Iterator<Item = (Key, Value)> + Send,
         batch: usize,
     ) -> impl Future<Output = Outcome<()>> + Send;
 

@@ -5,7 +5,7 @@ use std::any::Any;
 use crate::cell::run;
 use crate::engines::dash_map::BareDashMap;
 use crate::engines::find;
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::outcome::Order;
 use crate::plan::Draw;
 use crate::store::{Counters, Outcome, Setup, Store, Style};
@@ -93,7 +93,7 @@ impl Store for Lossy {
         Ok(0)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         self.0.load(rows, batch).await
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, Log, Timestamp};
 
-use super::{CommitsRefused, Job, ShardCore, append};
+use super::{CommitsRefused, Job, Publish, ShardCore, append};
 use crate::codec::encode_write;
 use crate::counters::add;
 use crate::expiry::Expiry;
@@ -75,7 +75,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.writes_beyond += keys.len().saturating_sub(1);
         for ((key, value), expires) in keys.into_iter().zip(values).zip(expires) {
             let hash = self.map.hash(&key);
-            self.store(timestamp, (key, hash), value, expires);
+            self.store(timestamp, (key, hash), value, expires, Publish::Later);
         }
         let applied =
             append(self.log.as_deref(), timestamp, &encoded, &self.own_log, reservation.max(needed));

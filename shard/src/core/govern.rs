@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anabranch_wal::{EncodedWrites, Log};
 
-use super::{ShardCore, append};
+use super::{Publish, ShardCore, append};
 use crate::codec::encode_write;
 use crate::expiry::Expiry;
 use crate::sequencer::AppliedPart;
@@ -111,7 +111,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let count = keys.len();
         for key in keys {
             let hash = self.map.hash(&key);
-            self.store(timestamp, (key, hash), None, Expiry::NEVER);
+            self.store(timestamp, (key, hash), None, Expiry::NEVER, Publish::Later);
         }
         if let Some(meters) = self.map.meters() {
             meters.count(evicted as u64, (count - evicted) as u64);

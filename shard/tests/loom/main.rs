@@ -38,6 +38,20 @@ use readers::Readers;
 use sequencer::{Level, Sequencer};
 use watermark::{Reached, Watermark};
 
+fn version(timestamp: u64) -> Version<u64> {
+    Version {
+        timestamp: Timestamp(timestamp),
+        expires: expiry::Expiry::NEVER,
+        value: Some(Arc::new(timestamp)),
+    }
+}
+
+fn push(chain: &Mutex<Chain<u64>>, version: Version<u64>) {
+    let mut chain = chain.lock();
+    let previous = chain.replace(version);
+    chain.keep(previous);
+}
+
 fn watermark() -> Arc<Watermark> {
     Arc::new(Watermark::new(Timestamp(0)))
 }
@@ -67,7 +81,7 @@ fn whoever_waits_for_a_watermark_is_woken() {
 
 #[test]
 fn of_two_who_raise_a_watermark_the_higher_counts_and_nobody_is_forgotten() {
-    loom::model(|| {
+    bounded(|| {
         let watermark = watermark();
         let raisers = [1, 2].map(|to| {
             let raised = Arc::clone(&watermark);
@@ -160,19 +174,40 @@ fn nothing_is_reclaimed_that_a_registered_reader_may_ask_for() {
 }
 
 #[test]
+fn what_is_dropped_at_once_nobody_asks_for() {
+    loom::model(|| {
+        let sequencer = Sequencer::new(1);
+        let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
+        let chain = Arc::new(Mutex::new(Chain::new(version(1))));
+        let writer = {
+            let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
+            spawn(move || {
+                let mut chain = chain.lock();
+                let previous = chain.replace(version(2));
+                sequencer.raise(2);
+                if !readers.nobody_reads() {
+                    chain.keep(previous);
+                }
+            })
+        };
+        let reader = readers.register(Level::Durable);
+        let found = chain.lock().at(reader.timestamp()).and_then(|version| version.value.as_deref().copied());
+        assert_eq!(found, Some(reader.timestamp().0));
+        writer.join().unwrap();
+        drop(reader);
+        assert!(readers.nobody_reads());
+    });
+}
+
+#[test]
 fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
     loom::model(|| {
-        let version = |timestamp| Version {
-            timestamp: Timestamp(timestamp),
-            expires: expiry::Expiry::NEVER,
-            value: Some(Arc::new(timestamp)),
-        };
         let sequencer = Sequencer::new(1);
         let chain = Arc::new(Mutex::new(Chain::new(version(1))));
         let writer = {
             let (chain, sequencer) = (Arc::clone(&chain), Arc::clone(&sequencer));
             spawn(move || {
-                chain.lock().push(version(2));
+                push(&chain, version(2));
                 sequencer.raise(2);
                 let mut garbage = Vec::new();
                 chain.lock().trim(sequencer.get(Level::Durable), &mut garbage);
@@ -192,11 +227,6 @@ fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
 #[test]
 fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
     bounded(|| {
-        let version = |timestamp| Version {
-            timestamp: Timestamp(timestamp),
-            expires: expiry::Expiry::NEVER,
-            value: Some(Arc::new(timestamp)),
-        };
         let (sequencer, clock) = (Sequencer::new(1), Clock::new());
         let readers =
             Readers::new(Arc::clone(&sequencer), Arc::clone(&clock) as _, Some(Duration::from_nanos(5)));
@@ -205,7 +235,7 @@ fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
         let reclaimer = {
             let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
             spawn(move || {
-                chain.lock().push(version(2));
+                push(&chain, version(2));
                 sequencer.raise(2);
                 clock.set(6);
                 assert_eq!(readers.tick(), 1);
@@ -230,11 +260,6 @@ fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
 #[test]
 fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
     bounded(|| {
-        let version = |timestamp| Version {
-            timestamp: Timestamp(timestamp),
-            expires: expiry::Expiry::NEVER,
-            value: Some(Arc::new(timestamp)),
-        };
         let sequencer = Sequencer::new(1);
         let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
         let chain = Arc::new(Mutex::new(Chain::new(version(1))));
@@ -243,7 +268,7 @@ fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
             let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
             spawn(move || {
                 for timestamp in [2, 3] {
-                    chain.lock().push(version(timestamp));
+                    push(&chain, version(timestamp));
                     sequencer.raise(timestamp);
                 }
                 readers.refresh();

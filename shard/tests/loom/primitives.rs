@@ -1,6 +1,6 @@
 //! Loom's primitives under the names that the crate's own go by.
 
-use loom::sync::MutexGuard;
+pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::Ordering;
 use loom::sync::atomic::fence;
 
@@ -10,6 +10,10 @@ pub(crate) const SLOTS: u64 = 1;
 /// Few enough for every interleaving.
 pub(crate) const STRIPES: usize = 2;
 
+pub(crate) const fn stripes_in_use() -> usize {
+    STRIPES
+}
+
 /// The last: the reclaimer passes by the other first.
 pub(crate) const fn own_stripe() -> usize {
     STRIPES - 1
@@ -17,7 +21,7 @@ pub(crate) const fn own_stripe() -> usize {
 
 /// Loom takes `SeqCst` accesses for `AcqRel` ones, and so raises false alarms; its fences are what they should
 /// be. So each such access stands between two of them here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
 
 fn in_sequence<T>(ordering: Ordering, access: impl FnOnce() -> T) -> T {

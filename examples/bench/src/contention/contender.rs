@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anabranch::{Engine, Error, Transaction};
 use tokio::task::yield_now;
 
-use crate::keys::Keys;
+use crate::keys::{Key, Keys};
 use crate::store::{Outcome, missing};
 
 /// How often transactions were begun, and how many committed.
@@ -37,7 +37,7 @@ pub(super) trait Contender: Clone + Send + Sync + Sized + 'static {
 /// anabranch, with its own reruns, which wait for the commit that won and back off, or with reruns at once.
 #[derive(Clone)]
 pub(super) struct Anabranch<const BACKS_OFF: bool> {
-    engine: Arc<Engine<String, u64>>,
+    engine: Arc<Engine<Key, u64>>,
     keys: Arc<Keys>,
 }
 
@@ -46,7 +46,7 @@ impl<const BACKS_OFF: bool> Contender for Anabranch<BACKS_OFF> {
         let engine = Engine::builder().in_memory().await?;
         let (db, keys) = (engine.handle(), Arc::new(Keys::new(keys)));
         for key in 0..keys.len() {
-            db.insert(keys.get(key).to_owned(), 0).await?;
+            db.insert(keys.get(key).clone(), 0).await?;
         }
         Ok(Self { engine: Arc::new(engine), keys })
     }
@@ -66,7 +66,7 @@ impl<const BACKS_OFF: bool> Anabranch<BACKS_OFF> {
     async fn transaction(&self, keys: &[usize]) -> Outcome<Tries> {
         let begun = Arc::new(AtomicU64::new(0));
         let (counted, own, keys) = (Arc::clone(&begun), Arc::clone(&self.keys), keys.to_vec());
-        let body = async move |transaction: &mut Transaction<String, u64>| {
+        let body = async move |transaction: &mut Transaction<Key, u64>| {
             counted.fetch_add(1, Ordering::Relaxed);
             for key in &keys {
                 count(transaction, own.get(*key))?;
@@ -101,9 +101,9 @@ impl<const BACKS_OFF: bool> Anabranch<BACKS_OFF> {
     }
 }
 
-fn count(transaction: &mut Transaction<String, u64>, key: &str) -> Result<(), Error> {
+fn count(transaction: &mut Transaction<Key, u64>, key: &Key) -> Result<(), Error> {
     let count = transaction.get(key)?.map_or(0, |count| *count);
-    transaction.insert(key.to_owned(), count + 1);
+    transaction.insert(key.clone(), count + 1);
     Ok(())
 }
 
@@ -122,7 +122,7 @@ impl Contender for SurrealMx {
         let keys = Arc::new(Keys::new(keys));
         let mut transaction = database.transaction(true);
         for key in 0..keys.len() {
-            transaction.set(keys.get(key), 0_u64.to_le_bytes().to_vec())?;
+            transaction.set(keys.get(key).as_str(), 0_u64.to_le_bytes().to_vec())?;
         }
         transaction.commit()?;
         Ok(Self { database: Arc::new(database), keys })
@@ -134,7 +134,7 @@ impl Contender for SurrealMx {
             tries.begun += 1;
             let mut transaction = self.database.transaction(true);
             for key in keys {
-                let key = self.keys.get(*key);
+                let key = self.keys.get(*key).as_str();
                 let count = transaction.with_value(key, le_number)?.ok_or_else(|| missing(key))?;
                 transaction.set(key, (count + 1).to_le_bytes().to_vec())?;
                 yield_now().await;
@@ -151,7 +151,7 @@ impl Contender for SurrealMx {
     fn sum(&self, keys: usize) -> Outcome<u64> {
         let mut transaction = self.database.transaction(false);
         let one = |key| {
-            let count = transaction.with_value(self.keys.get(key), le_number)?;
+            let count = transaction.with_value(self.keys.get(key).as_str(), le_number)?;
             count.ok_or_else(|| missing("a key"))
         };
         let sum = (0..keys).map(one).sum();

@@ -1,14 +1,15 @@
 //! anabranch itself, by its public face.
 
 use std::any::Any;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch::{
-    Durability, Engine, Error, Eviction, Flush, Handle, HashPartition, IngestOptions, Partition,
+    Durability, Engine, Error, Eviction, Flush, GetSize, Handle, HashPartition, IngestOptions, Partition,
 };
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, Failure, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 /// By hash, as is the default, or by the key's number.
@@ -27,16 +28,33 @@ impl Partition<str> for Placement {
     }
 }
 
+impl Partition<Key> for Placement {
+    fn shard(&self, key: &Key, hash: u64, shards: usize) -> usize {
+        Partition::<str>::shard(self, key, hash, shards)
+    }
+}
+
 impl Partition<String> for Placement {
     fn shard(&self, key: &String, hash: u64, shards: usize) -> usize {
         Partition::<str>::shard(self, key, hash, shards)
     }
 }
 
+/// Text of some kind, as a key.
+pub(crate) trait Text:
+    anabranch::Key + GetSize + AsRef<str> + Borrow<str> + From<Key> + for<'a> From<&'a str>
+{
+}
+
+impl<K> Text for K where
+    K: anabranch::Key + GetSize + AsRef<str> + Borrow<str> + From<Key> + for<'a> From<&'a str>
+{
+}
+
 #[derive(Clone)]
-pub(crate) struct Anabranch {
-    engine: Arc<Engine<String, Value, Placement>>,
-    db: Handle<String, Value, Placement>,
+pub(crate) struct Anabranch<K: Text> {
+    engine: Arc<Engine<K, Value, Placement>>,
+    db: Handle<K, Value, Placement>,
 }
 
 const fn durability(level: Level, sync_every: Duration) -> Option<Durability> {
@@ -52,7 +70,10 @@ pub(crate) fn default_shards(level: Level) -> usize {
     anabranch::default_shards(durability(level, Duration::from_secs(1)))
 }
 
-impl Store for Anabranch {
+impl<K: Text> Store for Anabranch<K>
+where
+    Placement: Partition<K>,
+{
     const STYLE: Style = Style::Tasks;
 
     /// As the sink has it by default: it keeps several batches under way, so they needn't be large.
@@ -61,8 +82,7 @@ impl Store for Anabranch {
     }
 
     async fn open(setup: &Setup) -> Outcome<Self> {
-        let mut builder =
-            Engine::<String, Value>::builder().partition(Placement { by_number: setup.by_number });
+        let mut builder = Engine::<K, Value>::builder().partition(Placement { by_number: setup.by_number });
         if let Some(shards) = setup.shards {
             builder = builder.shards(shards);
         }
@@ -82,12 +102,12 @@ impl Store for Anabranch {
     }
 
     async fn put(&self, key: &str, value: &Value) -> Outcome<()> {
-        Ok(self.db.insert(key.to_owned(), value.clone()).await?)
+        Ok(self.db.insert(K::from(key), value.clone()).await?)
     }
 
     async fn add(&self, key: &str, by: u64) -> Outcome<u64> {
         let change = move |old: Option<&Value>| old.map(|old| old.with_number(old.0 + by));
-        self.db.update(key.to_owned(), change).await?.ok_or_else(|| missing(key))?;
+        self.db.update(K::from(key), change).await?.ok_or_else(|| missing(key))?;
         Ok(1)
     }
 
@@ -101,15 +121,16 @@ impl Store for Anabranch {
     }
 
     async fn transfer(&self, from: &str, to: &str) -> Outcome<u64> {
+        let (from, to) = (&K::from(from), &K::from(to));
         let mut runs = 0;
         self.db
             .transaction(|transaction| {
                 runs += 1;
-                let poorer = transaction.get(from)?;
-                let richer = transaction.get(to)?;
+                let poorer = transaction.get::<K>(from)?;
+                let richer = transaction.get::<K>(to)?;
                 if let (Some(poorer), Some(richer)) = (poorer, richer) {
-                    transaction.insert(from.to_owned(), poorer.with_number(poorer.0 - 1));
-                    transaction.insert(to.to_owned(), richer.with_number(richer.0 + 1));
+                    transaction.insert(from.clone(), poorer.with_number(poorer.0 - 1));
+                    transaction.insert(to.clone(), richer.with_number(richer.0 + 1));
                 }
                 Ok::<_, Error>(())
             })
@@ -120,21 +141,21 @@ impl Store for Anabranch {
     async fn scan(&self, start: &str, rows: usize, backwards: bool) -> Outcome<usize> {
         let mut order = InOrder::default();
         if backwards {
-            for entry in self.db.range(..start.to_owned()).rev().take(rows) {
-                order.next(entry?.0.as_bytes(), true)?;
+            for entry in self.db.range(..K::from(start)).rev().take(rows) {
+                order.next(entry?.0.as_ref().as_bytes(), true)?;
             }
         } else {
-            for entry in self.db.range(start.to_owned()..).take(rows) {
-                order.next(entry?.0.as_bytes(), false)?;
+            for entry in self.db.range(K::from(start)..).take(rows) {
+                order.next(entry?.0.as_ref().as_bytes(), false)?;
             }
         }
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut sink = self.db.ingest(IngestOptions::default().batch_rows(batch));
         for (key, value) in rows {
-            sink.send(key, value).await?;
+            sink.send(K::from(key), value).await?;
         }
         sink.finish().await?;
         Ok(())

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, Level, Outcome, Setup, Store, Style, missing};
 
 #[derive(Clone)]
-pub(crate) struct BareDashMap(Arc<DashMap<String, Arc<Value>, RandomState>>);
+pub(crate) struct BareDashMap(Arc<DashMap<Key, Arc<Value>, RandomState>>);
 
 impl Store for BareDashMap {
     const STYLE: Style = Style::Threads;
@@ -28,7 +28,7 @@ impl Store for BareDashMap {
     }
 
     async fn put(&self, key: &str, value: &Value) -> Outcome<()> {
-        self.0.insert(key.to_owned(), Arc::new(value.clone()));
+        self.0.insert(Key::from(key), Arc::new(value.clone()));
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Store for BareDashMap {
         Err("it has no order".into())
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, _: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, _: usize) -> Outcome<()> {
         for (key, value) in rows {
             self.0.insert(key, Arc::new(value));
         }

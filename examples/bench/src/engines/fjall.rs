@@ -9,7 +9,7 @@ use fjall::{
 };
 
 use super::bytes::{number, with_number};
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 #[derive(Clone)]
@@ -80,12 +80,12 @@ impl Store for Fjall {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.database.write_tx()?.durability(Some(self.persist));
             for (key, value) in rows.by_ref().take(batch) {
-                transaction.insert(&self.rows, key, value.to_bytes());
+                transaction.insert(&self.rows, key.into_string(), value.to_bytes());
             }
             transaction.commit()?.map_err(|_| "a conflict where nobody else writes")?;
         }

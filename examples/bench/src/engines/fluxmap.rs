@@ -14,7 +14,7 @@ use fluxmap::error::FluxError;
 use fluxmap::mem::MemSize;
 use fluxmap::persistence::PersistenceOptions;
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 /// Its default of 1 MiB is, as it says, for testing: it then rewrites its whole snapshot for each MiB, and what it
@@ -96,13 +96,13 @@ impl Store for FluxMap {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut handle = self.0.handle();
             handle.begin()?;
             for (key, value) in rows.by_ref().take(batch) {
-                handle.insert(key, value).await?;
+                handle.insert(key.into_string(), value).await?;
             }
             handle.commit().await?;
         }

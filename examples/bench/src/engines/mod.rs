@@ -25,6 +25,7 @@ mod surrealmx;
 mod txn_db;
 
 use crate::cell::run;
+use crate::keys::Key;
 use crate::outcome::{Measured, Order};
 use crate::store::{Level, Outcome};
 
@@ -32,22 +33,48 @@ use crate::store::{Level, Outcome};
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// Not an engine, but what the machine could do.
-    pub(crate) limit: bool,
+    pub(crate) role: Role,
     pub(crate) run: fn(&Order) -> Outcome<Measured>,
 }
 
+/// What an engine is measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is anabranch.
+    Own,
+    /// anabranch once more, set up in another way: only where it is asked for.
+    Variant,
+    /// To compare anabranch with.
+    Peer,
+    /// Not an engine, but what the machine could do.
+    Limit,
+}
+
+#[cfg(any(
+    feature = "surrealmx",
+    feature = "surrealkv",
+    feature = "fluxmap",
+    feature = "fjall",
+    feature = "redb",
+    feature = "txn-db"
+))]
 const fn peer(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
-    Engine { name, about, limit: false, run }
+    Engine { name, about, role: Role::Peer, run }
 }
 
 const fn limit(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
-    Engine { name, about, limit: true, run }
+    Engine { name, about, role: Role::Limit, run }
 }
 
 /// All that this binary was built with; anabranch first.
 pub(crate) const ALL: &[Engine] = &[
-    peer("anabranch", "this one", run::<anabranch::Anabranch>),
+    Engine { name: "anabranch", about: "this one", role: Role::Own, run: run::<anabranch::Anabranch<Key>> },
+    Engine {
+        name: "anabranch-strings",
+        about: "the same with keys of type String, so an allocation each; only if named",
+        role: Role::Variant,
+        run: run::<anabranch::Anabranch<String>>,
+    },
     #[cfg(feature = "surrealmx")]
     peer("surrealmx", "in memory, with an optional append-only log", run::<surrealmx::SurrealMx<false>>),
     #[cfg(feature = "surrealmx")]

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, Level, Outcome, Setup, Store, Style};
 
 /// A page: what a file system writes at the least.
@@ -70,7 +70,7 @@ impl Store for RawFile {
     }
 
     /// Nothing that it holds is ever asked for.
-    async fn load(&self, _: impl Iterator<Item = (String, Value)> + Send, _: usize) -> Outcome<()> {
+    async fn load(&self, _: impl Iterator<Item = (Key, Value)> + Send, _: usize) -> Outcome<()> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use super::bytes::{number, with_number};
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("bench");
@@ -85,7 +85,7 @@ impl Store for Redb {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             self.write(|table| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use surrealkv::{Durability, Error, LSMIterator, Mode, Transaction, Tree, TreeBuilder};
 
 use super::bytes::{number, with_number};
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl Store for SurrealKv {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.tree.begin()?.with_durability(self.durability);

@@ -9,7 +9,7 @@ use surrealmx::{
 };
 
 use super::bytes::{number, with_number};
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, InOrder, Level, Outcome, Setup, Store, Style, missing};
 
 /// On disk, whether more threads than workers help depends on how much they get into each other's way. So it can be
@@ -98,12 +98,12 @@ impl<const FEW: bool> Store for SurrealMx<FEW> {
         Ok(order.rows)
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.transaction(true);
             for (key, value) in rows.by_ref().take(batch) {
-                transaction.set(key, value.to_bytes())?;
+                transaction.set(key.into_string(), value.to_bytes())?;
             }
             transaction.commit()?;
         }

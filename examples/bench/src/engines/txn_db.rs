@@ -5,7 +5,7 @@ use std::any::Any;
 use txn_db::{Db, Transaction};
 
 use super::bytes::{number, with_number};
-use crate::keys::Value;
+use crate::keys::{Key, Value};
 use crate::store::{Counters, Level, Outcome, Setup, Store, Style, missing};
 
 #[derive(Clone)]
@@ -61,12 +61,12 @@ impl Store for TxnDb {
         Err("it has no scans".into())
     }
 
-    async fn load(&self, rows: impl Iterator<Item = (String, Value)> + Send, batch: usize) -> Outcome<()> {
+    async fn load(&self, rows: impl Iterator<Item = (Key, Value)> + Send, batch: usize) -> Outcome<()> {
         let mut rows = rows.peekable();
         while rows.peek().is_some() {
             let mut transaction = self.0.begin();
             for (key, value) in rows.by_ref().take(batch) {
-                transaction.put(key.into_bytes(), value.to_bytes());
+                transaction.put(key.into_string().into_bytes(), value.to_bytes());
             }
             transaction.commit()?;
         }
