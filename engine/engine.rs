@@ -8,7 +8,7 @@ use anabranch_wal::{Backup, Disk, RealDisk, Wal, WalError};
 use tokio::sync::oneshot;
 
 use crate::builder::EngineBuilder;
-use crate::inner::Inner;
+use crate::inner::{Holds, Inner};
 use crate::keeper::{Request, Requests, write_entries};
 use crate::report::BackupReport;
 use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
@@ -20,6 +20,7 @@ use crate::{Error, Handle, HashPartition, RecoveryReport, Stats, VacuumReport};
 /// acknowledged commit is there then. [`Engine::close`] does the same and says how it went.
 pub struct Engine<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
+    holds: Arc<Holds<K, V, P>>,
     wal: Option<Arc<Wal>>,
     disk: Option<Arc<dyn Disk>>,
     requests: Requests,
@@ -34,14 +35,15 @@ impl<K: Key, V: Value> Engine<K, V> {
 }
 
 impl<K: Key, V: Value, P> Engine<K, V, P> {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         inner: Arc<Inner<K, V, P>>,
         wal: Option<Arc<Wal>>,
         disk: Option<Arc<dyn Disk>>,
         requests: Requests,
         report: RecoveryReport,
     ) -> Self {
-        Self { inner, wal, disk, requests, report }
+        let holds = Arc::new(Holds::new(&inner));
+        Self { inner, holds, wal, disk, requests, report }
     }
 
     pub(crate) const fn inner(&self) -> &Arc<Inner<K, V, P>> {
@@ -175,7 +177,7 @@ impl<K: Key, V: Value, P: Partition<K>> Engine<K, V, P> {
     /// A way in for any task or thread.
     #[must_use]
     pub fn handle(&self) -> Handle<K, V, P> {
-        Handle::new(Arc::clone(&self.inner))
+        Handle::new(Arc::clone(&self.inner), Arc::clone(&self.holds))
     }
 }
 

@@ -13,7 +13,7 @@ use anabranch_shard::{
 use anabranch_wal::EncodedWrites;
 
 use crate::ingest::{Ingest, IngestOptions};
-use crate::inner::{Failed, Inner};
+use crate::inner::{Failed, Holds, Inner};
 use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream};
 use crate::transaction::encode;
@@ -23,13 +23,14 @@ use crate::{Durability, Error, Snapshot, Transaction};
 /// its calls then return [`Error::Closed`].
 pub struct Handle<K: Key, V: Value, P = HashPartition> {
     inner: Arc<Inner<K, V, P>>,
+    holds: Arc<Holds<K, V, P>>,
     /// What its commits wait for.
     level: Level,
 }
 
 impl<K: Key, V: Value, P> Clone for Handle<K, V, P> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), level: self.level }
+        Self { inner: Arc::clone(&self.inner), holds: Arc::clone(&self.holds), level: self.level }
     }
 }
 
@@ -40,8 +41,8 @@ impl<K: Key, V: Value, P> Handle<K, V, P> {
 }
 
 impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
-    pub(crate) const fn new(inner: Arc<Inner<K, V, P>>) -> Self {
-        Self { inner, level: Level::Durable }
+    pub(crate) const fn new(inner: Arc<Inner<K, V, P>>, holds: Arc<Holds<K, V, P>>) -> Self {
+        Self { inner, holds, level: Level::Durable }
     }
 
     /// A handle whose commits are acknowledged at this level, if it is stronger than the engine's: `Full` in a
@@ -59,7 +60,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
             Durability::Full => Level::Synced,
             Durability::Relaxed(_) => self.level,
         };
-        Ok(Self { inner: Arc::clone(&self.inner), level })
+        Ok(Self { level, ..self.clone() })
     }
 
     /// The value of a key. Synchronous: a memory read, which shows only what is durable.
@@ -151,7 +152,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// A read-only view of the whole engine at one timestamp.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<K, V, P> {
-        Snapshot::new(Arc::clone(&self.inner))
+        Snapshot::new(self.holds.hold())
     }
 
     /// Sets a key, and waits for the acknowledgement. Never a conflict.
@@ -268,7 +269,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// Begins a read-write transaction, to be committed by hand.
     #[must_use]
     pub fn begin(&self) -> Transaction<K, V, P> {
-        Transaction::begin(Arc::clone(&self.inner), self.level)
+        Transaction::begin(self.holds.hold(), self.level)
     }
 
     /// Runs `body` in a transaction and commits it; on a conflict, runs it again. The error type is the

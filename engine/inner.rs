@@ -1,16 +1,18 @@
 //! What handles share: the way to the shards, and the way a commit goes.
 
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Clock, Gone, Inline, Key, KeyHash, Level, Part, Partition, Reader, Readers, Reject, Router, Sequencer,
-    Shard, Value, commit_inline,
+    Clock, Gone, Inline, Key, KeyHash, Level, Part, Partition, Reader, Readers, Reject, Router, STRIPES,
+    Sequencer, Shard, Value, commit_inline, own_stripe,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
+use crossbeam_utils::CachePadded;
 
 use crate::events;
 use crate::memory::Limit;
@@ -48,6 +50,36 @@ pub(crate) struct Inner<K: Key, V: Value, P> {
     pub(crate) recovered_to: Timestamp,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: crate::metrics::MetricsRecorder,
+}
+
+/// [`Inner`], as a snapshot or a transaction holds it.
+pub(crate) struct Held<K: Key, V: Value, P>(Arc<CachePadded<Arc<Inner<K, V, P>>>>);
+
+impl<K: Key, V: Value, P> Clone for Held<K, V, P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Key, V: Value, P> Deref for Held<K, V, P> {
+    type Target = Inner<K, V, P>;
+
+    fn deref(&self) -> &Inner<K, V, P> {
+        &self.0
+    }
+}
+
+/// What is held by many for a short time is counted by each thread on a line of its own.
+pub(crate) struct Holds<K: Key, V: Value, P>([Held<K, V, P>; STRIPES]);
+
+impl<K: Key, V: Value, P> Holds<K, V, P> {
+    pub(crate) fn new(inner: &Arc<Inner<K, V, P>>) -> Self {
+        Self(std::array::from_fn(|_| Held(Arc::new(CachePadded::new(Arc::clone(inner))))))
+    }
+
+    pub(crate) fn hold(&self) -> Held<K, V, P> {
+        self.0[own_stripe()].clone()
+    }
 }
 
 /// Whether calls return [`Error::Closed`].

@@ -9,7 +9,7 @@ use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Reader, Valu
 use anabranch_wal::Timestamp;
 
 use crate::Error;
-use crate::inner::{Inner, check_age};
+use crate::inner::{Held, check_age};
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 
 /// The whole engine at one timestamp, over all shards, for any number of reads. It never waits, never
@@ -19,7 +19,7 @@ use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 /// [`crate::EngineBuilder::max_snapshot_age`] it ends by itself. Entries that had expired when it began are not there;
 /// those that expire while it is open stay, as a snapshot does not change.
 pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
-    inner: Arc<Inner<K, V, P>>,
+    inner: Held<K, V, P>,
     reader: Arc<Reader>,
     /// When it began: what had expired by then is not there, and what expires later stays.
     moment: u64,
@@ -27,12 +27,12 @@ pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
 
 impl<K: Key, V: Value, P> Clone for Snapshot<K, V, P> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), reader: Arc::clone(&self.reader), moment: self.moment }
+        Self { inner: self.inner.clone(), reader: Arc::clone(&self.reader), moment: self.moment }
     }
 }
 
 impl<K: Key, V: Value, P> Snapshot<K, V, P> {
-    pub(crate) fn new(inner: Arc<Inner<K, V, P>>) -> Self {
+    pub(crate) fn new(inner: Held<K, V, P>) -> Self {
         let reader = Arc::new(inner.readers.register(Level::Durable));
         // After the timestamp: whatever gets an expiry before anybody had one is younger.
         let moment = inner.clock.moment();

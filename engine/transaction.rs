@@ -11,7 +11,7 @@ use anabranch_shard::{
 };
 use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 
-use crate::inner::{Failed, Inner, check_age};
+use crate::inner::{Failed, Held, Inner, check_age};
 use crate::parts::{Parts, part_of};
 use crate::read_set::ReadSet;
 use crate::retry::{GateSet, Retry};
@@ -26,7 +26,7 @@ use crate::{Error, Isolation};
 /// that is durable too. What a transaction has read that is then dropped unfinished can, in that moment, be
 /// of commits that a crash still takes back.
 pub struct Transaction<K: Key, V: Value, P = HashPartition> {
-    inner: Arc<Inner<K, V, P>>,
+    inner: Held<K, V, P>,
     level: Level,
     reader: Arc<Reader>,
     /// When it began: what had expired by then is not there.
@@ -79,7 +79,7 @@ impl Ticket {
 }
 
 impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
-    pub(crate) fn begin(inner: Arc<Inner<K, V, P>>, level: Level) -> Self {
+    pub(crate) fn begin(inner: Held<K, V, P>, level: Level) -> Self {
         let reader = Arc::new(inner.readers.register(inner.transaction_level()));
         // After the timestamp, as for a snapshot.
         let moment = inner.clock.moment();
@@ -283,7 +283,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     /// # Errors
     /// As for [`Transaction::commit`].
     pub async fn submit(self) -> Result<Ticket, Error> {
-        let (inner, level) = (Arc::clone(&self.inner), self.level);
+        let (inner, level) = (self.inner.clone(), self.level);
         let timestamp = self.try_commit(None).await.map_err(|failed| match failed {
             Failed::Conflict(_) => Error::Conflict { attempts: 1 },
             Failed::Error(error) => error,

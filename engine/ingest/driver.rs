@@ -139,8 +139,15 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     sent: u64,
 ) -> Done {
     let value = |row| if let Row::Put(value) = row { Some(value) } else { None };
-    let (writes, values) = rows.into_iter().map(|(_, key, row)| (key, value(row))).unzip();
-    let part = Part { writes, values, encoded, ..Part::new(Validation::Blind) };
+    let mut part = Part { encoded, ..Part::new(Validation::Blind) };
+    part.writes.reserve(rows.len());
+    part.hashes.reserve(rows.len());
+    part.values.reserve(rows.len());
+    for Numbered { key, hash, row, .. } in rows {
+        part.writes.push(key);
+        part.hashes.push(hash);
+        part.values.push(value(row));
+    }
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit_blind(at, part).await;
     shared.lock().applied(at, first, submitted.is_ok());
@@ -161,12 +168,12 @@ async fn mixed<K: Key, V: Value, P: Partition<K>>(
     rows: Vec<Numbered<K, V>>,
     bytes: usize,
 ) -> Done {
-    let numbers: Vec<u64> = rows.iter().map(|(number, ..)| *number).collect();
+    let numbers: Vec<u64> = rows.iter().map(|row| row.number).collect();
     let first = numbers[0];
     let failed = |error| Done { first, rows: 0, bytes: 0, is_offset: false, failed: Some((first, error)) };
     let batched = match handle.inner().check_writable() {
         Ok(()) => {
-            let rows = rows.into_iter().map(|(_, key, row)| (key, row)).collect();
+            let rows = rows.into_iter().map(|Numbered { key, row, .. }| (key, row)).collect();
             let batched = handle.inner().shards[at].batch(rows).await;
             handle.inner().unvalidated(batched.map(Ok))
         }
@@ -275,7 +282,7 @@ fn run<K: Key, V: Value, P: Partition<K>>(
     transaction: &mut Transaction<K, V, P>,
     rows: &mut [Numbered<K, V>],
 ) -> Result<(), Error> {
-    for (_, key, row) in rows {
+    for Numbered { key, row, .. } in rows {
         match row {
             Row::Put(value) => transaction.set(key.clone(), Some(Arc::clone(value))),
             Row::Remove => transaction.set(key.clone(), None),

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use anabranch_shard::{Changed, Expiry, HashPartition, Key, Level, Partition, Row, Value, encode_write};
+use anabranch_shard::{
+    Changed, Expiry, HashPartition, Key, KeyHash, Level, Partition, Row, Value, encode_write,
+};
 use anabranch_wal::EncodedWrites;
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -160,7 +162,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
             let room = ready!(state.poll_room(context, &mut self.stalled));
             if let (Ok(()), Some((key, row))) = (&room, sent.take()) {
                 match &encoded {
-                    Ok(shard) => state.gather(*shard, key, row, &self.scratch),
+                    Ok(place) => state.gather(*place, key, row, &self.scratch),
                     Err(cause) => state.refuse(cause.clone()),
                 }
             }
@@ -212,7 +214,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     }
 
     /// Encodes a row into the scratch buffer, if there is a log, and says where it goes.
-    fn encode(&mut self, key: &K, row: &Row<V>) -> Result<usize, Error> {
+    fn encode(&mut self, key: &K, row: &Row<V>) -> Result<(usize, KeyHash), Error> {
         let inner = self.handle.inner();
         self.scratch.clear();
         let value = match row {
@@ -225,7 +227,8 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
                 Error::from_reject(reject).unwrap_or_else(|_| unreachable!("encoding has no conflicts"))
             })?;
         }
-        Ok(if self.exact { 0 } else { inner.router.shard(key) })
+        let (shard, hash) = inner.router.place(key);
+        Ok((if self.exact { 0 } else { shard }, hash))
     }
 
     fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
@@ -254,7 +257,7 @@ impl<K: Key, V: Value, P: Partition<K>> Sink<(K, V)> for Ingest<K, V, P> {
         let this = self.get_mut();
         let row = Row::Put(Arc::new(value));
         match this.encode(&key, &row) {
-            Ok(shard) => this.shared.lock().gather(shard, key, row, &this.scratch),
+            Ok(place) => this.shared.lock().gather(place, key, row, &this.scratch),
             // It is told by the next poll, once everything before it is in.
             Err(cause) => this.shared.lock().refuse(cause),
         }

@@ -1,19 +1,24 @@
 //! What the producers of one sink and its driver share: rows that gather, batches that were begun, and how far
 //! everything is.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use anabranch_shard::{Expiry, Row, encode_write};
+use anabranch_shard::{Expiry, KeyHash, Row, encode_write};
 use anabranch_wal::{EncodedWrites, SourceOffset};
-use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
 use super::options::{IngestError, IngestOptions, IngestReport};
 use crate::{Error, Key, Value};
 
-/// A row and its number.
-pub(super) type Numbered<K, V> = (u64, K, Row<V>);
+/// A row, and which one it is.
+pub(super) struct Numbered<K, V> {
+    pub(super) number: u64,
+    pub(super) key: K,
+    pub(super) hash: KeyHash,
+    pub(super) row: Row<V>,
+}
 
 /// Rows that wait for their batch to be full.
 pub(super) struct Gathering<K, V> {
@@ -116,7 +121,13 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// Takes a row in, with its encoding if it has one.
-    pub(super) fn gather(&mut self, shard: usize, key: K, row: Row<V>, encoded: &EncodedWrites) {
+    pub(super) fn gather(
+        &mut self,
+        (shard, hash): (usize, KeyHash),
+        key: K,
+        row: Row<V>,
+        encoded: &EncodedWrites,
+    ) {
         if self.failure.is_some() {
             // It stands behind the failed row; its producer learns of that with the next poll.
             self.next_row += 1;
@@ -128,11 +139,11 @@ impl<K: Key, V: Value> State<K, V> {
         let gathering = &mut self.gathering[at];
         let was_empty = gathering.rows.is_empty();
         gathering.changes |= self.expires || matches!(row, Row::Change(_));
-        gathering.rows.push((number, key, row));
+        gathering.rows.push(Numbered { number, key, hash, row });
         gathering.bytes += encoded.bytes();
         if self.options.exact {
             if gathering.rows.len() - gathering.covered > self.options.uncovered_rows_max() {
-                let (first, ..) = gathering.rows[gathering.covered];
+                let first = gathering.rows[gathering.covered].number;
                 self.fail(first, Error::config("in exact mode an offset must be stated from time to time"));
             }
             return;
@@ -176,7 +187,7 @@ impl<K: Key, V: Value> State<K, V> {
             return self.begin_exact();
         }
         let gathering = &mut self.gathering[at];
-        let Some(&(first, ..)) = gathering.rows.first() else { return };
+        let Some(&Numbered { number: first, .. }) = gathering.rows.first() else { return };
         // The next batch will be about as large.
         let next = Gathering {
             rows: Vec::with_capacity(gathering.rows.len()),
@@ -196,15 +207,13 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Of several writes of a key in one commit, the last counts.
     fn blind(&self, shard: usize, mut rows: Vec<Numbered<K, V>>, mut encoded: EncodedWrites) -> Begun<K, V> {
-        let (first, sent) = (rows[0].0, rows.len() as u64);
-        let mut keys = HashSet::with_capacity_and_hasher(rows.len(), FixedState::default());
-        let superseded: Vec<_> = rows.iter().rev().map(|(_, key, _)| !keys.insert(key)).collect();
-        drop(keys);
+        let (first, sent) = (rows[0].number, rows.len() as u64);
+        let superseded = superseded(&rows);
         if superseded.contains(&true) {
-            let mut superseded = superseded.into_iter().rev();
+            let mut superseded = superseded.into_iter();
             rows.retain(|_| superseded.next() == Some(false));
             encoded.clear();
-            for (_, key, row) in rows.iter().filter(|_| self.durable) {
+            for Numbered { key, row, .. } in rows.iter().filter(|_| self.durable) {
                 let value = if let Row::Put(value) = row { Some(&**value) } else { None };
                 // Each was encoded before, when it was sent.
                 let _ = encode_write(&mut encoded, key, value, Expiry::NEVER);
@@ -226,7 +235,7 @@ impl<K: Key, V: Value> State<K, V> {
             .into_iter()
             .map(|(source, offset)| SourceOffset { source, offset })
             .collect();
-        let first = rows.first().map_or(self.next_row, |(first, ..)| *first);
+        let first = rows.first().map_or(self.next_row, |first| first.number);
         if rows.is_empty() {
             *self.offsets_under_way.entry(first).or_default() += 1;
         } else {
@@ -240,7 +249,7 @@ impl<K: Key, V: Value> State<K, V> {
     /// Begins everything that may be, in the order of its rows.
     pub(super) fn begin_all(&mut self) {
         let mut order: Vec<_> = (0..self.gathering.len()).collect();
-        order.sort_by_key(|at| self.gathering[*at].rows.first().map(|(first, ..)| *first));
+        order.sort_by_key(|at| self.gathering[*at].rows.first().map(|first| first.number));
         for at in order {
             self.begin(at);
         }
@@ -288,7 +297,7 @@ impl<K: Key, V: Value> State<K, V> {
             // The newest of those that ripen meanwhile will do.
             return;
         }
-        let first = |gathering: &Gathering<K, V>| gathering.rows.first().map(|(first, ..)| *first);
+        let first = |gathering: &Gathering<K, V>| gathering.rows.first().map(|first| first.number);
         let gathering = self.gathering.iter().filter_map(first).min();
         let low = self.unapplied.first().copied().into_iter().chain(gathering).min().unwrap_or(u64::MAX);
         let mut ripe: Vec<(u64, SourceOffset)> = Vec::new();
@@ -312,11 +321,11 @@ impl<K: Key, V: Value> State<K, V> {
         }
         for at in 0..self.gathering.len() {
             let gathering = &mut self.gathering[at];
-            let kept = gathering.rows.partition_point(|(row, ..)| *row < failed);
+            let kept = gathering.rows.partition_point(|row| row.number < failed);
             if kept < gathering.rows.len() {
                 gathering.rows.truncate(kept);
                 gathering.encoded.clear();
-                for (_, key, row) in gathering.rows.iter().filter(|_| self.durable) {
+                for Numbered { key, row, .. } in gathering.rows.iter().filter(|_| self.durable) {
                     let value = if let Row::Put(value) = row { Some(&**value) } else { None };
                     let _ = encode_write(&mut gathering.encoded, key, value, Expiry::NEVER);
                 }
@@ -330,7 +339,7 @@ impl<K: Key, V: Value> State<K, V> {
         for begun in std::mem::take(&mut self.begun) {
             let (first, is_offset) = match &begun {
                 Begun::Blind { first, .. } => (*first, false),
-                Begun::Mixed { rows, .. } => (rows[0].0, false),
+                Begun::Mixed { rows, .. } => (rows[0].number, false),
                 Begun::Exact { first, rows, .. } => (*first, rows.is_empty()),
                 Begun::Offset { row, .. } => (*row, true),
             };
@@ -356,13 +365,13 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Rows and offsets are one: nothing at or behind the failed row goes in.
     fn end_exact(&mut self, failed: u64) {
-        if self.gathering[0].rows.first().is_some_and(|(first, ..)| *first < failed) {
+        if self.gathering[0].rows.first().is_some_and(|first| first.number < failed) {
             self.begin_exact();
         }
         let rest = std::mem::take(&mut self.gathering[0]);
-        if let (Some((first, ..)), Some(failure)) = (rest.rows.first(), &mut self.failure) {
+        if let (Some(first), Some(failure)) = (rest.rows.first(), &mut self.failure) {
             // What has no offset is not in either.
-            failure.row = failure.row.min(*first);
+            failure.row = failure.row.min(first.number);
         }
     }
 
@@ -452,7 +461,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn begin_flush(&mut self) -> u64 {
         self.begin_all();
         self.wake_driver();
-        self.gathering[0].rows.first().map_or(self.next_row, |(first, ..)| *first)
+        self.gathering[0].rows.first().map_or(self.next_row, |first| first.number)
     }
 
     /// Waits until all rows before `target` and the offsets stated for them are acknowledged.
@@ -472,14 +481,28 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The first row that is not acknowledged.
     pub(super) fn first_open_row(&self) -> u64 {
-        let gathering = self.gathering.iter().filter_map(|gathering| Some(gathering.rows.first()?.0));
+        let gathering = self.gathering.iter().filter_map(|gathering| Some(gathering.rows.first()?.number));
         self.unacknowledged.first().copied().into_iter().chain(gathering).min().unwrap_or(self.next_row)
     }
 
     /// In exact mode, a row that no offset was stated for.
     pub(super) fn uncovered(&self) -> Option<u64> {
         let gathering = &self.gathering[0];
-        let first = gathering.rows.get(gathering.covered).map(|(first, ..)| *first);
+        let first = gathering.rows.get(gathering.covered).map(|first| first.number);
         first.filter(|_| self.options.exact)
     }
+}
+
+/// Of each row, whether a later one writes the same key.
+fn superseded<K: Eq, V>(rows: &[Numbered<K, V>]) -> Vec<bool> {
+    let mut last: HashTable<&Numbered<K, V>> = HashTable::with_capacity(rows.len());
+    let mut superseded = vec![false; rows.len()];
+    for (row, superseded) in rows.iter().zip(&mut superseded).rev() {
+        let hash = row.hash.within_shard();
+        *superseded = last.find(hash, |later| later.key == row.key).is_some();
+        if !*superseded {
+            last.insert_unique(hash, row, |known| known.hash.within_shard());
+        }
+    }
+    superseded
 }

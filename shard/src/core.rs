@@ -317,8 +317,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         self.writes_beyond += part.writes.len().saturating_sub(1);
         let mut expires = part.expires.into_iter();
+        let mut hashes = part.hashes.into_iter();
         for (key, value) in part.writes.into_iter().zip(part.values) {
-            let hash = self.map.hash(&key);
+            let hash = hashes.next().unwrap_or_else(|| self.map.hash(&key));
             self.store(timestamp, (key, hash), value, expires.next().unwrap_or_default(), Publish::Later);
         }
         append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)

@@ -67,6 +67,7 @@ pub use offsets::Offsets;
 pub use outbox::Outbox;
 pub use part::{Part, Participants, Validation};
 pub use pins::{Bounds, holds_a_key};
+pub use primitives::{STRIPES, own_stripe};
 pub use readers::{OldestRegistered, Reader, Readers};
 pub use reject::{Reject, panic_message};
 pub use router::{HASH_NAME, HashPartition, KeyHash, Partition, Router};

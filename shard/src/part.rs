@@ -7,6 +7,7 @@ use anabranch_wal::{EncodedWrites, LogId, SourceOffset, Timestamp};
 
 use crate::expiry::Expiry;
 use crate::pins::{Bounds, Footprint};
+use crate::router::KeyHash;
 
 /// What a transaction read and writes on one shard.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Part<K, V> {
     pub ranges: Vec<Bounds<K>>,
     /// Keys written.
     pub writes: Vec<K>,
+    /// For each of them its hash, as far as they are known.
+    pub hashes: Vec<KeyHash>,
     /// For each key written, the value, or `None` to remove it.
     pub values: Vec<Option<Arc<V>>>,
     /// For each value, when it expires. Those behind the last are of values that don't.
@@ -50,6 +53,7 @@ impl<K, V> Part<K, V> {
             reads: Vec::new(),
             ranges: Vec::new(),
             writes: Vec::new(),
+            hashes: Vec::new(),
             values: Vec::new(),
             expires: Vec::new(),
             moment: 0,

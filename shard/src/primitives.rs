@@ -10,8 +10,8 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 /// So far may commits be applied ahead of the first that is not, without a lock. A power of two.
 pub(crate) const SLOTS: u64 = 1024;
 
-/// Into how many stripes readers are spread.
-pub(crate) const STRIPES: usize = 32;
+/// Into how many stripes threads are spread, for what they would else all write at once.
+pub const STRIPES: usize = 32;
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
@@ -20,8 +20,8 @@ pub(crate) fn stripes_in_use() -> usize {
     NEXT.load(Ordering::SeqCst).min(STRIPES)
 }
 
-/// This thread's stripe.
-pub(crate) fn own_stripe() -> usize {
+/// This thread's stripe, less than [`STRIPES`].
+pub fn own_stripe() -> usize {
     thread_local!(static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) });
     STRIPE.with(|stripe| {
         if stripe.get() == usize::MAX {

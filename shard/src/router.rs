@@ -32,6 +32,14 @@ impl<Q: ?Sized> Partition<Q> for HashPartition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHash(pub(crate) u64);
 
+impl KeyHash {
+    /// The hash for a table of one shard's keys: not as it is, as the bits that chose the shard are all the same there.
+    #[must_use]
+    pub const fn within_shard(self) -> u64 {
+        self.0.rotate_left(32)
+    }
+}
+
 /// The hash and the partitioner of one engine.
 #[derive(Clone, Debug)]
 pub struct Router<P> {

@@ -62,7 +62,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Q: Eq + ?Sized,
     {
         let stripe = self.stripe(hash).read();
-        let Slot { key, chain } = stripe.find(within(hash), |known| known.key.borrow() == key)?;
+        let Slot { key, chain } = stripe.find(hash.within_shard(), |known| known.key.borrow() == key)?;
         Some(look(key, chain))
     }
 
@@ -74,7 +74,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         change: impl FnOnce(&mut Chain<V>) -> T,
     ) -> Option<T> {
         let mut stripe = self.stripe(hash).write();
-        let known = stripe.find_mut(within(hash), |known| known.key == *key)?;
+        let known = stripe.find_mut(hash.within_shard(), |known| known.key == *key)?;
         Some(change(&mut known.chain))
     }
 
@@ -90,11 +90,13 @@ impl<K: Eq + Hash, V> Table<K, V> {
         begin: impl FnOnce(&K, W) -> (Chain<V>, T),
     ) -> T {
         let mut stripe = self.stripe(hash).write();
-        if let Some(known) = stripe.find_mut(within(hash), |known| known.key == key) {
+        if let Some(known) = stripe.find_mut(hash.within_shard(), |known| known.key == key) {
             return change(key, &mut known.chain, with);
         }
         let (chain, made) = begin(&key, with);
-        stripe.insert_unique(within(hash), Slot { key, chain }, |known| within(self.hash(&known.key)));
+        stripe.insert_unique(hash.within_shard(), Slot { key, chain }, |known| {
+            self.hash(&known.key).within_shard()
+        });
         made
     }
 
@@ -106,7 +108,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         goes: impl FnOnce(&Chain<V>) -> bool,
     ) -> Option<K> {
         let mut stripe = self.stripe(hash).write();
-        let entry = stripe.find_entry(within(hash), |known| known.key == *key).ok()?;
+        let entry = stripe.find_entry(hash.within_shard(), |known| known.key == *key).ok()?;
         goes(&entry.get().chain).then(|| entry.remove().0.key)
     }
 
@@ -138,12 +140,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     fn stripe(&self, hash: KeyHash) -> &Stripe<K, V> {
-        let stripe = within(hash) << TAG_BITS >> (u64::BITS - STRIPE_BITS);
+        let stripe = hash.within_shard() << TAG_BITS >> (u64::BITS - STRIPE_BITS);
         &self.stripes[usize::try_from(stripe).expect("less than `STRIPES`")]
     }
-}
-
-/// The hash within the shard: not as it is, as the bits that chose the shard are all the same there.
-const fn within(hash: KeyHash) -> u64 {
-    hash.0.rotate_left(32)
 }
