@@ -31,6 +31,8 @@ use crate::{DatabaseId, Fault, Health, Incarnation, LogId, Lsn, SegmentNumber, T
 /// A log that has been idle for this long gets a batch with nothing but promises, so that damage to its last
 /// batch is not taken for a torn write (RELIABILITY R3).
 const IDLE: Duration = Duration::from_millis(50);
+/// About what a commit takes from its wake-up to its record, where many are awake.
+const COMMIT: Duration = Duration::from_micros(1);
 /// Buffers are kept for the next flush up to this size.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -349,6 +351,7 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
     let log = Arc::clone(&first.ring.log);
     let in_step = first.control.policy() == SyncPolicy::Always;
     let _closed = CloseOnDrop(Arc::clone(&health));
+    let mut last = Flushed::default();
     while health.fault().is_none() {
         tokio::select! {
             biased;
@@ -363,10 +366,44 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
                 continue;
             }
         }
-        // Whoever is ready to commit does so first, and comes along.
-        tokio::task::yield_now().await;
+        let records = if in_step {
+            gather(&flushers, &last).await
+        } else {
+            // Whoever is ready to commit does so first, and comes along.
+            tokio::task::yield_now().await;
+            0
+        };
+        let started = Instant::now();
         let due = flushers.iter_mut().filter(|flusher| !in_step || flusher.has_work());
         join_all(due.map(Flusher::flush_or_fail)).await;
+        last = Flushed { records, time: started.elapsed() };
+    }
+}
+
+/// A flush that everybody in it has waited for.
+#[derive(Default)]
+struct Flushed {
+    records: usize,
+    time: Duration,
+}
+
+/// Lets those come along who are about to commit, as whoever the last flush has woken is. If they all need more time for
+/// that than a flush takes, half of them is enough: the others commit while these are flushed. Returns how many records
+/// there are.
+async fn gather(flushers: &[Flusher], last: &Flushed) -> usize {
+    let count = || flushers.iter().map(|flusher| flusher.log().buffered_records()).sum::<usize>();
+    let started = Instant::now();
+    let mut records = count();
+    loop {
+        let needed = COMMIT * u32::try_from(records).unwrap_or(u32::MAX);
+        if needed >= last.time && records >= last.records / 2 {
+            return records;
+        }
+        tokio::task::yield_now().await;
+        let before = std::mem::replace(&mut records, count());
+        if records == before || started.elapsed() > last.time {
+            return records;
+        }
     }
 }
 

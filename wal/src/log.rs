@@ -181,6 +181,11 @@ impl Log {
         self.state.lock().buffer.len()
     }
 
+    /// Records buffered and not yet taken by a flush.
+    pub(crate) fn buffered_records(&self) -> usize {
+        self.state.lock().marks.len()
+    }
+
     /// T3: the floors change only under the lock that guards append and take-buffer.
     fn publish_floors(&self, state: &State) {
         let unwritten = lower(state.buffered, state.in_flight);
