@@ -374,6 +374,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 let previous = chain.replace(version);
                 let published = reclaim.publishes_to.is_some();
                 let is_behind = reclaim.publishes_to.is_some_and(|sequencer| sequencer.publish(timestamp));
+                // H6, in this order.
                 let horizon = if is_behind && reclaim.readers.nobody_reads() {
                     garbage.push(previous);
                     timestamp
