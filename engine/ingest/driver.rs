@@ -139,15 +139,9 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     sent: u64,
 ) -> Done {
     let value = |row| if let Row::Put(value) = row { Some(value) } else { None };
-    let mut part = Part { encoded, ..Part::new(Validation::Blind) };
-    part.writes.reserve(rows.len());
-    part.hashes.reserve(rows.len());
-    part.values.reserve(rows.len());
-    for Numbered { key, hash, row, .. } in rows {
-        part.writes.push(key);
-        part.hashes.push(hash);
-        part.values.push(value(row));
-    }
+    let rows = rows.into_iter().map(|Numbered { key, hash, row, .. }| (key, hash, value(row)));
+    let (writes, hashes, values) = rows.collect();
+    let part = Part { writes, hashes, values, encoded, ..Part::new(Validation::Blind) };
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit_blind(at, part).await;
     shared.lock().applied(at, first, submitted.is_ok());

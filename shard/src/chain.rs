@@ -67,6 +67,26 @@ impl<V> Many<V> {
     const fn new(versions: VecDeque<Version<V>>) -> Self {
         Self { versions, thin_at: THIN_FROM }
     }
+
+    /// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by
+    /// the next.
+    fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
+        if read_at.has_readers() {
+            let mut kept = VecDeque::with_capacity(self.versions.len());
+            while let Some(version) = self.versions.pop_front() {
+                let followed = self.versions.front().map_or(newest, |next| next.timestamp);
+                if read_at.may_ask(version.timestamp, followed) {
+                    kept.push_back(version);
+                } else {
+                    garbage.push(version);
+                }
+            }
+            kept.shrink_to(kept.len() * 2);
+            self.versions = kept;
+        }
+        let left = u32::try_from(self.versions.len()).unwrap_or(u32::MAX);
+        self.thin_at = left.saturating_mul(2).max(THIN_FROM);
+    }
 }
 
 impl<V> Older<V> {
@@ -108,17 +128,6 @@ impl<V> Older<V> {
         }
     }
 
-    /// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by
-    /// the next.
-    fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
-        let Self::Many(Many { versions, thin_at }) = self else { return };
-        if read_at.has_readers() {
-            thin(versions, newest, read_at, garbage);
-        }
-        let left = u32::try_from(versions.len()).unwrap_or(u32::MAX);
-        *thin_at = left.saturating_mul(2).max(THIN_FROM);
-    }
-
     fn count(&self) -> usize {
         match self {
             Self::One(_) => 1,
@@ -136,27 +145,6 @@ impl<V> Older<V> {
     fn is_empty(&self) -> bool {
         matches!(self, Self::Many(Many { versions, .. }) if versions.is_empty())
     }
-}
-
-/// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by the
-/// next.
-fn thin<V>(
-    versions: &mut VecDeque<Version<V>>,
-    newest: Timestamp,
-    read_at: &ReadAt,
-    garbage: &mut Vec<Version<V>>,
-) {
-    let mut kept = VecDeque::with_capacity(versions.len());
-    while let Some(version) = versions.pop_front() {
-        let followed = versions.front().map_or(newest, |next| next.timestamp);
-        if read_at.may_ask(version.timestamp, followed) {
-            kept.push_back(version);
-        } else {
-            garbage.push(version);
-        }
-    }
-    kept.shrink_to(kept.len() * 2);
-    *versions = kept;
 }
 
 impl<V> Chain<V> {
@@ -227,6 +215,13 @@ impl<V> Chain<V> {
         }
     }
 
+    /// Adds a version and keeps the one before it.
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, version: Version<V>) {
+        let previous = self.replace(version);
+        self.keep(previous);
+    }
+
     /// Whether so many versions have gathered that it is worth a look at what lies between readers.
     pub(crate) fn is_long(&self) -> bool {
         match self.older.as_deref() {
@@ -239,9 +234,9 @@ impl<V> Chain<V> {
     /// version is kept until the horizon has passed it.
     pub(crate) fn thin(&mut self, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
         let newest = self.newest.timestamp;
-        let Some(older) = self.older.as_deref_mut() else { return };
-        older.thin(newest, read_at, garbage);
-        if older.is_empty() {
+        let Some(Older::Many(many)) = self.older.as_deref_mut() else { return };
+        many.thin(newest, read_at, garbage);
+        if many.versions.is_empty() {
             self.older = None;
         }
     }
@@ -281,13 +276,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    impl Chain<u64> {
-        fn push(&mut self, version: Version<u64>) {
-            let previous = self.replace(version);
-            self.keep(previous);
-        }
-    }
 
     fn version(timestamp: u64, value: Option<u64>) -> Version<u64> {
         Version { timestamp: Timestamp(timestamp), expires: Expiry::NEVER, value: value.map(Arc::new) }

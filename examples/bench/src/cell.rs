@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::keys::{Key, Keys, Value};
 use crate::machine::{resident_bytes, resident_peak_bytes, written_bytes};
-use crate::operation::{START, Tally, check_number, own_share, work};
+use crate::operation::{START, Tally, check_number, latencies, own_share, work};
 use crate::outcome::{Measured, Order};
 use crate::plan::Plan;
 use crate::store::{Counters, Failure, Level, Outcome, Setup, Store, Style, missing};
@@ -29,16 +29,13 @@ pub(crate) fn run<S: Store>(order: &Order) -> Outcome<Measured> {
         }
     };
     let cell = Cell { plan: Arc::new(plan::<S>(order, workload.kind)?), setup: setup(order, workload.kind) };
-    match workload.kind {
-        Kind::Load | Kind::Insert if cell.is_brief(order) => {
-            median(order, || cell.repeat::<S>(&runtime, order))
-        }
-        Kind::Ingest | Kind::Flights if cell.is_brief(order) => median(order, || cell.ingest::<S>(&runtime)),
+    let once = || match workload.kind {
         Kind::Ingest | Kind::Flights => cell.ingest::<S>(&runtime),
         Kind::Reopen => cell.reopen::<S>(&runtime),
         Kind::Memory => cell.memory::<S>(&runtime),
         _ => cell.repeat::<S>(&runtime, order),
-    }
+    };
+    if cell.is_brief(order) { median(order, once) } else { once() }
 }
 
 fn setup(order: &Order, kind: Kind) -> Setup {
@@ -127,9 +124,10 @@ impl Used {
 }
 
 impl Cell {
-    /// Whether to fill an engine takes a moment, without a disk to wait for.
+    /// Whether it fills an engine, without a disk to wait for, which takes a moment.
     fn is_brief(&self, order: &Order) -> bool {
-        self.setup.level == Level::Memory && order.operations.is_none()
+        let fills = matches!(self.plan.kind, Kind::Load | Kind::Insert | Kind::Ingest | Kind::Flights);
+        fills && self.setup.level == Level::Memory && order.operations.is_none()
     }
 
     fn rows(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (Key, Value)> + Send {
@@ -376,7 +374,7 @@ fn finish_timed(result: &mut Measured, rows: usize, seconds: f64) {
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 fn fill_in(result: &mut Measured, tallies: &[Tally], started: Instant) -> Outcome<()> {
     let finished = tallies.iter().map(|tally| tally.finished).max().ok_or("no workers")?;
-    let mut latency = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 2)?;
+    let mut latency = latencies()?;
     for tally in tallies {
         latency.add(&tally.latency)?;
     }

@@ -30,9 +30,14 @@ pub(crate) struct Tally {
     pub(crate) finished: Instant,
 }
 
+/// Room for a minute in nanoseconds, to two digits.
+pub(crate) fn latencies() -> Outcome<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000_000, 2)?)
+}
+
 /// Works until told to stop, or until there is nothing left to do.
 pub(crate) async fn work<S: Store>(store: S, plan: Arc<Plan>, worker: usize) -> Outcome<Tally> {
-    let latency = Histogram::new_with_bounds(1, 60_000_000_000, 2)?;
+    let latency = latencies()?;
     let mut tally =
         Tally { operations: 0, commits: 0, runs: 0, added: 0, inserted: 0, latency, finished: clock::now() };
     let draws = &plan.draws[worker];

@@ -46,12 +46,6 @@ fn version(timestamp: u64) -> Version<u64> {
     }
 }
 
-fn push(chain: &Mutex<Chain<u64>>, version: Version<u64>) {
-    let mut chain = chain.lock();
-    let previous = chain.replace(version);
-    chain.keep(previous);
-}
-
 fn watermark() -> Arc<Watermark> {
     Arc::new(Watermark::new(Timestamp(0)))
 }
@@ -207,7 +201,7 @@ fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
         let writer = {
             let (chain, sequencer) = (Arc::clone(&chain), Arc::clone(&sequencer));
             spawn(move || {
-                push(&chain, version(2));
+                chain.lock().push(version(2));
                 sequencer.raise(2);
                 let mut garbage = Vec::new();
                 chain.lock().trim(sequencer.get(Level::Durable), &mut garbage);
@@ -235,7 +229,7 @@ fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
         let reclaimer = {
             let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
             spawn(move || {
-                push(&chain, version(2));
+                chain.lock().push(version(2));
                 sequencer.raise(2);
                 clock.set(6);
                 assert_eq!(readers.tick(), 1);
@@ -268,7 +262,7 @@ fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
             let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
             spawn(move || {
                 for timestamp in [2, 3] {
-                    push(&chain, version(timestamp));
+                    chain.lock().push(version(timestamp));
                     sequencer.raise(timestamp);
                 }
                 readers.refresh();

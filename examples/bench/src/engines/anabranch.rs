@@ -18,25 +18,14 @@ pub(crate) struct Placement {
     by_number: bool,
 }
 
-impl Partition<str> for Placement {
-    fn shard(&self, key: &str, hash: u64, shards: usize) -> usize {
+impl<Q: AsRef<str> + ?Sized> Partition<Q> for Placement {
+    fn shard(&self, key: &Q, hash: u64, shards: usize) -> usize {
         if !self.by_number {
-            return Partition::<str>::shard(&HashPartition, key, hash, shards);
+            return HashPartition.shard(key, hash, shards);
         }
-        let digits = &key.as_bytes()[key.len() - 6..];
+        let key = key.as_ref().as_bytes();
+        let digits = &key[key.len() - 6..];
         digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0')) % shards
-    }
-}
-
-impl Partition<Key> for Placement {
-    fn shard(&self, key: &Key, hash: u64, shards: usize) -> usize {
-        Partition::<str>::shard(self, key, hash, shards)
-    }
-}
-
-impl Partition<String> for Placement {
-    fn shard(&self, key: &String, hash: u64, shards: usize) -> usize {
-        Partition::<str>::shard(self, key, hash, shards)
     }
 }
 
@@ -70,10 +59,7 @@ pub(crate) fn default_shards(level: Level) -> usize {
     anabranch::default_shards(durability(level, Duration::from_secs(1)))
 }
 
-impl<K: Text> Store for Anabranch<K>
-where
-    Placement: Partition<K>,
-{
+impl<K: Text> Store for Anabranch<K> {
     const STYLE: Style = Style::Tasks;
 
     /// As the sink has it by default: it keeps several batches under way, so they needn't be large.

@@ -50,47 +50,55 @@ pub(crate) enum Role {
     Limit,
 }
 
-#[cfg(any(
-    feature = "surrealmx",
-    feature = "surrealkv",
-    feature = "fluxmap",
-    feature = "fjall",
-    feature = "redb",
-    feature = "txn-db"
-))]
-const fn peer(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
-    Engine { name, about, role: Role::Peer, run }
-}
-
-const fn limit(name: &'static str, about: &'static str, run: fn(&Order) -> Outcome<Measured>) -> Engine {
-    Engine { name, about, role: Role::Limit, run }
+const fn engine(
+    role: Role,
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Order) -> Outcome<Measured>,
+) -> Engine {
+    Engine { name, about, role, run }
 }
 
 /// All that this binary was built with; anabranch first.
 pub(crate) const ALL: &[Engine] = &[
-    Engine { name: "anabranch", about: "this one", role: Role::Own, run: run::<anabranch::Anabranch<Key>> },
-    Engine {
-        name: "anabranch-strings",
-        about: "the same with keys of type String, so an allocation each; only if named",
-        role: Role::Variant,
-        run: run::<anabranch::Anabranch<String>>,
-    },
+    engine(Role::Own, "anabranch", "this one", run::<anabranch::Anabranch<Key>>),
+    engine(
+        Role::Variant,
+        "anabranch-strings",
+        "the same with keys of type String, so an allocation each; only if named",
+        run::<anabranch::Anabranch<String>>,
+    ),
     #[cfg(feature = "surrealmx")]
-    peer("surrealmx", "in memory, with an optional append-only log", run::<surrealmx::SurrealMx<false>>),
+    engine(
+        Role::Peer,
+        "surrealmx",
+        "in memory, with an optional append-only log",
+        run::<surrealmx::SurrealMx<false>>,
+    ),
     #[cfg(feature = "surrealmx")]
-    peer("surrealmx-few", "on disk, with as many threads as workers", run::<surrealmx::SurrealMx<true>>),
+    engine(
+        Role::Peer,
+        "surrealmx-few",
+        "on disk, with as many threads as workers",
+        run::<surrealmx::SurrealMx<true>>,
+    ),
     #[cfg(feature = "surrealkv")]
-    peer("surrealkv", "LSM tree on disk, snapshot isolation", run::<surrealkv::SurrealKv>),
+    engine(Role::Peer, "surrealkv", "LSM tree on disk, snapshot isolation", run::<surrealkv::SurrealKv>),
     #[cfg(feature = "fluxmap")]
-    peer("fluxmap", "skip list in memory, with an optional log", run::<fluxmap::FluxMap>),
+    engine(Role::Peer, "fluxmap", "skip list in memory, with an optional log", run::<fluxmap::FluxMap>),
     #[cfg(feature = "fjall")]
-    peer("fjall", "LSM tree on disk, optimistic transactions", run::<fjall::Fjall>),
+    engine(Role::Peer, "fjall", "LSM tree on disk, optimistic transactions", run::<fjall::Fjall>),
     #[cfg(feature = "redb")]
-    peer("redb", "B-tree on disk, one writer at a time", run::<redb::Redb>),
+    engine(Role::Peer, "redb", "B-tree on disk, one writer at a time", run::<redb::Redb>),
     #[cfg(feature = "txn-db")]
-    peer("txn-db", "in memory, with an optional commit log", run::<txn_db::TxnDb>),
-    limit("dashmap", "limit in memory: a bare DashMap of Arc<V>", run::<dash_map::BareDashMap>),
-    limit("raw-file", "limit on disk: write and fdatasync, 4 KiB each", run::<raw_file::RawFile>),
+    engine(Role::Peer, "txn-db", "in memory, with an optional commit log", run::<txn_db::TxnDb>),
+    engine(Role::Limit, "dashmap", "limit in memory: a bare DashMap of Arc<V>", run::<dash_map::BareDashMap>),
+    engine(
+        Role::Limit,
+        "raw-file",
+        "limit on disk: write and fdatasync, 4 KiB each",
+        run::<raw_file::RawFile>,
+    ),
 ];
 
 impl Engine {
