@@ -194,7 +194,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
             Inline::Poisoned => Err(Gone),
             Inline::InTheWay((key, value)) => {
                 let mut part = Part { encoded, ..Part::new(Validation::Blind) };
-                part.write(key, value, expires);
+                part.write((key, hash), value, expires);
                 shard.commit(part, None).await
             }
         };
@@ -347,14 +347,13 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
                 return Some(Err(confirmed.err().map_or(error, E::from)));
             }
         };
-        let gates = transaction.gates();
         let committed = transaction.try_commit(Some(retry)).await;
         // A run that wrote nothing has no use for its claim.
         retry.let_go();
         let outcome = match committed {
             Ok(timestamp) => inner.acknowledged(self.level, timestamp).await,
             Err(Failed::Error(error)) => Err(error),
-            Err(Failed::Conflict(newer)) => match retry.again(inner, newer, gates).await {
+            Err(Failed::Conflict(newer)) => match retry.again(inner, newer).await {
                 Ok(()) => return None,
                 Err(error) => Err(error),
             },

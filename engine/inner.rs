@@ -174,7 +174,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         &self,
         claimed: Claimed,
         parts: Parts<K, V>,
-        reader: Arc<Reader>,
+        reader: Reader,
     ) -> Result<Timestamp, Failed> {
         self.check_writable().map_err(Failed::Error)?;
         let outcome = self.coordinator.commit_claimed(claimed, parts, Some(reader)).await;
@@ -185,7 +185,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
     pub(crate) async fn submit(
         &self,
         parts: Parts<K, V>,
-        reader: Option<Arc<Reader>>,
+        reader: Option<Reader>,
     ) -> Result<Timestamp, Failed> {
         self.check_writable().map_err(Failed::Error)?;
         let outcome = match commit_inline(&self.shards, &self.sequencer, parts) {

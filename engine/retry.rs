@@ -6,15 +6,13 @@
 //! claimed before the next (see `claim.rs`), which is what ends it. A body that may await something gets neither
 //! gates nor claims, as it might wait for whoever needs them; it backs off instead.
 
-use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anabranch_coordinator::Claimed;
-use anabranch_shard::{Key, Level, Value};
+use anabranch_shard::{Key, KeyHash, Level, Value};
 use anabranch_wal::Timestamp;
-use foldhash::fast::FixedState;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::Error;
@@ -34,33 +32,34 @@ const BACKOFF_MIN: Duration = Duration::from_micros(50);
 const BACKOFF_DOUBLINGS_MAX: u32 = 8;
 
 /// One gate for each 256th of all keys.
-pub(crate) struct RetryGates {
-    gates: Vec<Arc<Mutex<()>>>,
-    hash: FixedState,
-}
+pub(crate) struct RetryGates(Vec<Arc<Mutex<()>>>);
 
 impl RetryGates {
     pub(crate) fn new() -> Self {
-        let gates = (0..GATES).map(|_| Arc::default()).collect();
-        Self { gates, hash: FixedState::default() }
-    }
-
-    /// The gates of some keys.
-    pub(crate) fn gates_of<'k, K: Hash + 'k>(&self, keys: impl Iterator<Item = &'k K>) -> GateSet {
-        let mut set = GateSet::default();
-        for key in keys {
-            let [word, .., bit] = self.hash.hash_one(key).to_le_bytes();
-            set.0[usize::from(word % 4)] |= 1 << (bit % 64);
-        }
-        set
+        Self((0..GATES).map(|_| Arc::default()).collect())
     }
 }
 
 /// A set of gates, one bit each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct GateSet([u64; GATES / 64]);
+struct GateSet([u64; GATES / 64]);
 
 impl GateSet {
+    /// The gates of all keys that are read or written.
+    fn of<K, V>(parts: &Parts<K, V>) -> Self {
+        let mut set = Self::default();
+        for (_, part) in parts {
+            part.read_hashes.iter().for_each(|hash| set.add(*hash));
+            part.write_hashes.iter().for_each(|hash| set.add(*hash));
+        }
+        set
+    }
+
+    fn add(&mut self, hash: KeyHash) {
+        let [word, .., bit] = hash.within_shard().to_le_bytes();
+        self.0[usize::from(word % 4)] |= 1 << (bit % 64);
+    }
+
     fn union(self, other: Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
@@ -76,6 +75,8 @@ pub(crate) struct Retry<K> {
     runs: u32,
     held: Vec<OwnedMutexGuard<()>>,
     held_gates: GateSet,
+    /// The gates of what the last run touched.
+    last_gates: GateSet,
     /// Whether others may be made to wait for the body.
     holds_up_others: bool,
     touched: Footprint<K>,
@@ -88,6 +89,7 @@ impl<K: Key> Retry<K> {
             runs: 1,
             held: Vec::new(),
             held_gates: GateSet([0; GATES / 64]),
+            last_gates: GateSet([0; GATES / 64]),
             holds_up_others: true,
             touched: Footprint::new(),
             claimed: None,
@@ -111,6 +113,7 @@ impl<K: Key> Retry<K> {
 
     /// The claim within which these parts are to be committed, if there is one. Remembers them for the next.
     pub(crate) fn claimed_for<V: Value>(&mut self, parts: &Parts<K, V>) -> Option<Claimed> {
+        self.last_gates = GateSet::of(parts);
         if self.holds_up_others && self.runs + 1 >= CLAIM_FROM_RUN {
             self.touched.add(parts);
         }
@@ -122,20 +125,19 @@ impl<K: Key> Retry<K> {
         &mut self,
         inner: &Inner<K, V, P>,
         newer: Timestamp,
-        gates: GateSet,
     ) -> Result<(), Error> {
         if self.runs > inner.retries_max {
             return Err(Error::Conflict { attempts: self.runs });
         }
         self.runs += 1;
         inner.counters.reruns.fetch_add(1, Ordering::Relaxed);
-        let needed = self.held_gates.union(gates);
+        let needed = self.held_gates.union(self.last_gates);
         if self.holds_up_others && needed != self.held_gates {
             // All of them anew, in ascending order, so that two reruns can't wait for each other.
             self.held.clear();
             self.held_gates = needed;
             for gate in needed.numbers() {
-                self.held.push(Arc::clone(&inner.gates.gates[gate]).lock_owned().await);
+                self.held.push(Arc::clone(&inner.gates.0[gate]).lock_owned().await);
             }
         }
         inner.acknowledged(Level::Applied, newer).await?;

@@ -32,7 +32,7 @@ pub struct Scan<K, V> {
     /// What had expired by then is not there.
     moment: u64,
     /// Registered for as long as the scan lives, so that its versions stay.
-    reader: Arc<Reader>,
+    reader: Reader,
     closed: Closed,
     failed: bool,
 }
@@ -61,7 +61,7 @@ impl<K: Key, V: Value> Scan<K, V> {
         shards: &[Shard<K, V>],
         bounds: &Bounds<K>,
         own: VecDeque<(K, Option<Arc<V>>)>,
-        (reader, moment): (Arc<Reader>, u64),
+        (reader, moment): (Reader, u64),
         closed: Closed,
     ) -> Self {
         let cursor = |shard: &Shard<K, V>| Cursor {

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Reader, Value};
+use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Place, Reader, Value, get_many};
 use anabranch_wal::Timestamp;
 
 use crate::Error;
@@ -20,20 +20,20 @@ use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 /// those that expire while it is open stay, as a snapshot does not change.
 pub struct Snapshot<K: Key, V: Value, P = HashPartition> {
     inner: Held<K, V, P>,
-    reader: Arc<Reader>,
+    reader: Reader,
     /// When it began: what had expired by then is not there, and what expires later stays.
     moment: u64,
 }
 
 impl<K: Key, V: Value, P> Clone for Snapshot<K, V, P> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), reader: Arc::clone(&self.reader), moment: self.moment }
+        Self { inner: self.inner.clone(), reader: self.reader.clone(), moment: self.moment }
     }
 }
 
 impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     pub(crate) fn new(inner: Held<K, V, P>) -> Self {
-        let reader = Arc::new(inner.readers.register(Level::Durable));
+        let reader = inner.readers.register(Level::Durable);
         // After the timestamp: whatever gets an expiry before anybody had one is younger.
         let moment = inner.clock.moment();
         Self { inner, reader, moment }
@@ -63,7 +63,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
         Ok(value)
     }
 
-    /// The values of several keys, in their order.
+    /// The values of several keys, in their order. Faster than one after the other, as they are looked for side by side.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::SnapshotTooOld`].
@@ -73,7 +73,15 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
         P: Partition<Q>,
         Q: Hash + Ord + ?Sized + 'q,
     {
-        keys.into_iter().map(|key| self.get(key)).collect()
+        self.inner.closed.check()?;
+        let place = |key| {
+            let (shard, hash) = self.inner.place(key);
+            Place { map: shard.map(), key, hash }
+        };
+        let places: Vec<_> = keys.into_iter().map(place).collect();
+        let values = get_many(&places, (self.reader.timestamp(), self.moment));
+        check_age(&self.reader)?;
+        Ok(values)
     }
 
     /// Whether a key has a value.
@@ -149,7 +157,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
     fn scan(&self, bounds: &Bounds<K>) -> Scan<K, V> {
         let inner = &self.inner;
         let own = std::collections::VecDeque::new();
-        let reader = (Arc::clone(&self.reader), self.moment);
+        let reader = (self.reader.clone(), self.moment);
         Scan::new(&inner.shards, bounds, own, reader, inner.closed.clone())
     }
 }

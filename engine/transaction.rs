@@ -13,8 +13,8 @@ use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 
 use crate::inner::{Failed, Held, Inner, check_age};
 use crate::parts::{Parts, part_of};
-use crate::read_set::ReadSet;
-use crate::retry::{GateSet, Retry};
+use crate::read_set::{Read, ReadSet};
+use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 use crate::write_set::WriteSet;
 use crate::{Error, Isolation};
@@ -28,7 +28,7 @@ use crate::{Error, Isolation};
 pub struct Transaction<K: Key, V: Value, P = HashPartition> {
     inner: Held<K, V, P>,
     level: Level,
-    reader: Arc<Reader>,
+    reader: Reader,
     /// When it began: what had expired by then is not there.
     moment: u64,
     reads: ReadSet<K>,
@@ -80,7 +80,7 @@ impl Ticket {
 
 impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     pub(crate) fn begin(inner: Held<K, V, P>, level: Level) -> Self {
-        let reader = Arc::new(inner.readers.register(inner.transaction_level()));
+        let reader = inner.readers.register(inner.transaction_level());
         // After the timestamp, as for a snapshot.
         let moment = inner.clock.moment();
         let (reads, writes) = (ReadSet::new(), WriteSet::new());
@@ -107,12 +107,12 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         if let Some((own, _)) = self.writes.get(key) {
             return Ok(own.clone());
         }
-        let (shard, hash) = self.inner.place(key);
+        let (shard, hash) = self.inner.router.place(key);
         let timestamp = self.reader.timestamp();
-        let value = shard.map().get(key, hash, || timestamp, Some(self.moment));
+        let value = self.inner.shards[shard].map().get(key, hash, || timestamp, Some(self.moment));
         check_age(&self.reader)?;
         if self.inner.isolation == Isolation::Serializable {
-            self.reads.key(key);
+            self.reads.key(key, (shard, hash));
         }
         Ok(value)
     }
@@ -230,9 +230,9 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
     }
 
     fn scan(&mut self, bounds: Bounds<K>) -> Scan<K, V> {
-        let own = self.writes.range(&bounds).collect();
+        let own = self.writes.range(&bounds);
         let inner = &self.inner;
-        let reader = (Arc::clone(&self.reader), self.moment);
+        let reader = (self.reader.clone(), self.moment);
         let scan = Scan::new(&inner.shards, &bounds, own, reader, inner.closed.clone());
         if self.inner.isolation == Isolation::Serializable {
             self.reads.range(bounds);
@@ -311,11 +311,6 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         }
     }
 
-    /// The gates of all keys touched so far, for a rerun.
-    pub(crate) fn gates(&self) -> GateSet {
-        self.inner.gates.gates_of(self.reads.keys().chain(self.writes.keys()))
-    }
-
     pub(crate) fn level(&self) -> Level {
         self.level
     }
@@ -333,19 +328,19 @@ fn split<K: Key, V: Value, P: Partition<K>>(
         Isolation::Serializable => Validation::Reads(read_at),
         Isolation::Snapshot => Validation::Writes(read_at),
     };
-    let mut parts = Parts::new();
-    for (key, (value, expires)) in writes.into_writes() {
-        let shard = inner.router.shard(&key);
+    let mut parts = Parts::with_capacity(2);
+    writes.try_for_each(|key, (value, expires)| {
+        let (shard, hash) = inner.router.place(&key);
         let part = part_of(&mut parts, shard, validation);
         if inner.durable {
             encode(&mut part.encoded, &key, value.as_deref(), expires)?;
         }
-        part.write(key, value, expires);
-    }
+        part.write((key, hash), value, expires);
+        Ok::<_, Error>(())
+    })?;
     let (keys, ranges) = reads.into_parts();
-    for key in keys {
-        let shard = inner.router.shard(&key);
-        part_of(&mut parts, shard, validation).reads.push(key);
+    for Read { key, hash, shard } in keys {
+        part_of(&mut parts, shard, validation).read((key, hash));
     }
     if !ranges.is_empty() {
         for shard in 0..inner.router.shards() {

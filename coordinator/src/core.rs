@@ -27,7 +27,7 @@ pub struct Begin<K, V> {
     /// Gets the timestamp.
     pub reply: oneshot::Sender<Result<Timestamp, Reject>>,
     /// Holds back reclamation until the last vote (PROTOCOL V8).
-    pub reader: Option<Arc<Reader>>,
+    pub reader: Option<Reader>,
     /// The caller's place among the transactions in flight (A2).
     pub permit: OwnedSemaphorePermit,
 }
@@ -74,7 +74,7 @@ pub struct FillClaim<K, V> {
     /// Gets the timestamp.
     pub reply: oneshot::Sender<Result<Timestamp, Reject>>,
     /// Holds back reclamation until the last vote (PROTOCOL V8).
-    pub reader: Option<Arc<Reader>>,
+    pub reader: Option<Reader>,
 }
 
 type Outcome = Result<Timestamp, Reject>;
@@ -119,7 +119,7 @@ enum Stage {
         /// How many of them are written.
         written: usize,
         reply: oneshot::Sender<Outcome>,
-        _reader: Option<Arc<Reader>>,
+        _reader: Option<Reader>,
     },
 }
 
@@ -338,7 +338,7 @@ impl<K, V> CoordinatorCore<K, V> {
 fn deciding<K, V>(
     parts: &[(usize, Part<K, V>)],
     reply: oneshot::Sender<Outcome>,
-    reader: Option<Arc<Reader>>,
+    reader: Option<Reader>,
 ) -> Stage {
     let written = parts.iter().filter(|(_, part)| !part.is_read_only()).count();
     assert!(written > 0, "C1: a transaction of two phases writes somewhere");

@@ -64,7 +64,7 @@ impl<K: Key, V: Value> Coordinator<K, V> {
     pub async fn commit(
         &self,
         parts: Vec<(usize, Part<K, V>)>,
-        reader: Option<Arc<Reader>>,
+        reader: Option<Reader>,
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Gone)?;
         let (reply, outcome) = oneshot::channel();
@@ -93,7 +93,7 @@ impl<K: Key, V: Value> Coordinator<K, V> {
         &self,
         Claimed(grant): Claimed,
         parts: Vec<(usize, Part<K, V>)>,
-        reader: Option<Arc<Reader>>,
+        reader: Option<Reader>,
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let (reply, outcome) = oneshot::channel();
         let fill = FillClaim { transaction: grant.transaction(), parts, reply, reader };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anabranch_shard::{
-    Batched, Changed, CommitsRefused, Key, Level, Part, Partition, Row, Validation, Value, panic_message,
+    Batched, Changed, CommitsRefused, Expiry, Key, Level, Part, Partition, Row, Validation, Value,
+    panic_message,
 };
 use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 use parking_lot::Mutex;
@@ -139,9 +140,11 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     sent: u64,
 ) -> Done {
     let value = |row| if let Row::Put(value) = row { Some(value) } else { None };
-    let rows = rows.into_iter().map(|Numbered { key, hash, row, .. }| (key, hash, value(row)));
-    let (writes, hashes, values) = rows.collect();
-    let part = Part { writes, hashes, values, encoded, ..Part::new(Validation::Blind) };
+    let mut part = Part { encoded, ..Part::new(Validation::Blind) };
+    part.reserve(rows.len());
+    for Numbered { key, hash, row, .. } in rows {
+        part.write((key, hash), value(row), Expiry::NEVER);
+    }
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit_blind(at, part).await;
     shared.lock().applied(at, first, submitted.is_ok());
@@ -259,7 +262,6 @@ async fn submit_exact<K: Key, V: Value, P: Partition<K>>(
         transaction.set_offsets(offsets.to_vec());
         catch_unwind(AssertUnwindSafe(|| run(&mut transaction, rows)))
             .unwrap_or_else(|panic| Err(Error::Panicked { message: panic_message(&*panic) }))?;
-        let gates = transaction.gates();
         match transaction.try_commit(Some(&mut retry)).await {
             Ok(timestamp) => {
                 retry.let_go();
@@ -267,7 +269,7 @@ async fn submit_exact<K: Key, V: Value, P: Partition<K>>(
                 return Ok(timestamp);
             }
             Err(Failed::Error(error)) => return Err(error),
-            Err(Failed::Conflict(newer)) => retry.again(inner, newer, gates).await?,
+            Err(Failed::Conflict(newer)) => retry.again(inner, newer).await?,
         }
     }
 }

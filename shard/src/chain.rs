@@ -63,6 +63,40 @@ struct Many<V> {
     thin_at: u32,
 }
 
+/// What chains have given away: versions that nobody can ask for, and the boxes that they were in, for the next.
+#[derive(Debug)]
+pub(crate) struct Garbage<V> {
+    /// To be dropped outside the turn, as that runs a user's code.
+    pub(crate) versions: Vec<Version<V>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+    boxes: Vec<Box<Older<V>>>,
+}
+
+/// Boxes that were filled at once, by a shard that was behind with reclaiming, are not all kept.
+const BOXES_KEPT: usize = 256;
+
+impl<V> Garbage<V> {
+    pub(crate) const fn new() -> Self {
+        Self { versions: Vec::new(), boxes: Vec::new() }
+    }
+
+    fn boxed(&mut self, older: Older<V>) -> Box<Older<V>> {
+        match self.boxes.pop() {
+            Some(mut kept) => {
+                *kept = older;
+                kept
+            }
+            None => Box::new(older),
+        }
+    }
+
+    fn keep_box(&mut self, emptied: Option<Box<Older<V>>>) {
+        if self.boxes.len() < BOXES_KEPT {
+            self.boxes.extend(emptied);
+        }
+    }
+}
+
 impl<V> Many<V> {
     const fn new(versions: VecDeque<Version<V>>) -> Self {
         Self { versions, thin_at: THIN_FROM }
@@ -70,7 +104,7 @@ impl<V> Many<V> {
 
     /// Moves those that nobody may ask for to `garbage`: each but the last, which `newest` follows, is followed by
     /// the next.
-    fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
+    fn thin(&mut self, newest: Timestamp, read_at: &ReadAt, garbage: &mut Garbage<V>) {
         if read_at.has_readers() {
             let mut kept = VecDeque::with_capacity(self.versions.len());
             while let Some(version) = self.versions.pop_front() {
@@ -78,7 +112,7 @@ impl<V> Many<V> {
                 if read_at.may_ask(version.timestamp, followed) {
                     kept.push_back(version);
                 } else {
-                    garbage.push(version);
+                    garbage.versions.push(version);
                 }
             }
             kept.shrink_to(kept.len() * 2);
@@ -114,7 +148,7 @@ impl<V> Older<V> {
     }
 
     /// Moves those that no reader at or above `horizon` can ask for to `garbage`.
-    fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
+    fn trim(&mut self, horizon: Timestamp, garbage: &mut Garbage<V>) {
         // A removal that is the oldest version says no more than no version.
         let says_nothing = |version: &Version<V>| version.value.is_none() && version.timestamp <= horizon;
         match self {
@@ -122,8 +156,8 @@ impl<V> Older<V> {
             Self::One(_) => {}
             Self::Many(Many { versions, .. }) => {
                 let kept = versions.partition_point(|version| version.timestamp <= horizon);
-                garbage.extend(versions.drain(..kept.saturating_sub(1)));
-                garbage.extend(versions.pop_front_if(|version| says_nothing(version)));
+                garbage.versions.extend(versions.drain(..kept.saturating_sub(1)));
+                garbage.versions.extend(versions.pop_front_if(|version| says_nothing(version)));
             }
         }
     }
@@ -135,10 +169,10 @@ impl<V> Older<V> {
         }
     }
 
-    fn empty_into(&mut self, garbage: &mut Vec<Version<V>>) {
+    fn empty_into(&mut self, garbage: &mut Garbage<V>) {
         match std::mem::replace(self, Self::Many(Many::new(VecDeque::new()))) {
-            Self::One(version) => garbage.push(version),
-            Self::Many(Many { versions, .. }) => garbage.extend(versions),
+            Self::One(version) => garbage.versions.push(version),
+            Self::Many(Many { versions, .. }) => garbage.versions.extend(versions),
         }
     }
 
@@ -208,18 +242,17 @@ impl<V> Chain<V> {
     }
 
     /// Keeps the version before the newest.
-    pub(crate) fn keep(&mut self, previous: Version<V>) {
+    pub(crate) fn keep(&mut self, previous: Version<V>, garbage: &mut Garbage<V>) {
         match &mut self.older {
             Some(older) => older.push(previous),
-            None => self.older = Some(Box::new(Older::One(previous))),
+            None => self.older = Some(garbage.boxed(Older::One(previous))),
         }
     }
 
-    /// Adds a version and keeps the one before it.
     #[cfg(test)]
     pub(crate) fn push(&mut self, version: Version<V>) {
         let previous = self.replace(version);
-        self.keep(previous);
+        self.keep(previous, &mut Garbage::new());
     }
 
     /// Whether so many versions have gathered that it is worth a look at what lies between readers.
@@ -232,18 +265,18 @@ impl<V> Chain<V> {
 
     /// Moves what lies between readers, so that none can ask for it, to `garbage`. A removal that is the oldest
     /// version is kept until the horizon has passed it.
-    pub(crate) fn thin(&mut self, read_at: &ReadAt, garbage: &mut Vec<Version<V>>) {
+    pub(crate) fn thin(&mut self, read_at: &ReadAt, garbage: &mut Garbage<V>) {
         let newest = self.newest.timestamp;
         let Some(Older::Many(many)) = self.older.as_deref_mut() else { return };
         many.thin(newest, read_at, garbage);
         if many.versions.is_empty() {
-            self.older = None;
+            garbage.keep_box(self.older.take());
         }
     }
 
     /// Moves what no reader at or above `horizon` can ask for to `garbage`, so that values are dropped
     /// outside of any lock.
-    pub(crate) fn trim(&mut self, horizon: Timestamp, garbage: &mut Vec<Version<V>>) {
+    pub(crate) fn trim(&mut self, horizon: Timestamp, garbage: &mut Garbage<V>) {
         let Some(older) = self.older.as_deref_mut() else { return };
         if self.newest.timestamp <= horizon {
             older.empty_into(garbage);
@@ -251,7 +284,7 @@ impl<V> Chain<V> {
             older.trim(horizon, garbage);
         }
         if older.is_empty() {
-            self.older = None;
+            garbage.keep_box(self.older.take());
         }
     }
 
@@ -302,9 +335,9 @@ mod tests {
                 chain.push(version(*timestamp, *value));
             }
             let before: Vec<_> = (horizon..100).map(|at| read(&chain, at)).collect();
-            let mut garbage = Vec::new();
+            let mut garbage = Garbage::new();
             chain.trim(Timestamp(horizon), &mut garbage);
-            prop_assert_eq!(chain.len() + garbage.len(), versions.len());
+            prop_assert_eq!(chain.len() + garbage.versions.len(), versions.len());
             let after: Vec<_> = (horizon..100).map(|at| read(&chain, at)).collect();
             prop_assert_eq!(before, after);
             // What is kept at or below the horizon is at most one version.
@@ -337,10 +370,10 @@ mod tests {
                 timestamps: timestamps.iter().copied().map(Timestamp).collect(),
                 from: Timestamp(from),
             };
-            let mut garbage = Vec::new();
+            let mut garbage = Garbage::new();
             chain.thin(&read_at, &mut garbage);
             prop_assert_eq!(before, read_all(&chain));
-            prop_assert_eq!(chain.len() + garbage.len(), count);
+            prop_assert_eq!(chain.len() + garbage.versions.len(), count);
             let above = timestamp.saturating_sub(from);
             prop_assert!(chain.len() as u64 <= timestamps.len() as u64 + above + 2, "{} are left", chain.len());
         }

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_wal::{EncodedWrites, Log, LogId, Reservation, Timestamp};
+use crossbeam_utils::CachePadded;
 
-use crate::chain::Version;
+use crate::chain::{Garbage, Version};
 use crate::codec::encode_write;
 use crate::counters::{ShardCounters, add};
 use crate::expiry::Expiry;
 use crate::ledger::{Books, Share};
-use crate::map::{Reclaim, Remembered, ShardMap, Swept};
+use crate::map::{Bulk, Reclaim, Remembered, ShardMap, Swept};
 use crate::messages::{
     Barrier, Batch, Batched, Changed, Commit, Decision, Prepare, Round, Sweep, TransactionId, Update, Updated,
 };
@@ -42,6 +43,9 @@ pub use govern::REMOVALS_PER_WRITE_MAX;
 const UPDATE_RESERVATION_BYTES: u64 = 4 << 10;
 /// For each commit, so many remembered keys are swept, so that garbage does not outgrow the work on it.
 const SWEEPS_PER_COMMIT: usize = 2;
+
+/// From so many writes on, those of a commit are made stripe by stripe.
+const BULK_WRITES: usize = 32;
 
 /// Commits that run at once leave up to so many old values for the next to drop.
 const GARBAGE_KEPT: usize = 64;
@@ -73,23 +77,30 @@ pub struct ShardCore<K, V> {
     admitted: BTreeMap<Arrival, Admitted<K, V>>,
     transactions: BTreeMap<TransactionId, Arrival>,
     next_arrival: u64,
-    /// Keys that a sweep may find something at.
-    remembered: VecDeque<Remembered<K>>,
-    /// The highest horizon that anything was reclaimed at (V8).
-    reclaimed: Timestamp,
-    garbage: Vec<Version<V>>,
-    /// So much of the garbage is off the books.
-    garbage_written_off: usize,
-    /// From which moment on there is something to remove, as of the end of the last batch.
-    removals_due: u64,
-    /// Keys written since the last commit ended, beyond one for each commit.
-    writes_beyond: usize,
+    upkeep: CachePadded<Upkeep<K, V>>,
+    bulk: Bulk<K, V>,
     /// What takes memory, and what expires.
     books: Books<K, V>,
     /// How long an entry lives that is written without a time of its own.
     default_ttl: Option<Duration>,
     outbox: Outbox<V>,
     counters: Arc<ShardCounters>,
+}
+
+/// What commits change of a core as they pass. On cache lines of its own: the rest is mostly only read, and stays where
+/// it is when threads take the turn from each other.
+struct Upkeep<K, V> {
+    garbage: Garbage<V>,
+    /// So much of the garbage is off the books.
+    garbage_written_off: usize,
+    /// Keys that a sweep may find something at.
+    remembered: VecDeque<Remembered<K>>,
+    /// The highest horizon that anything was reclaimed at (V8).
+    reclaimed: Timestamp,
+    /// From which moment on there is something to remove, as of the end of the last batch.
+    removals_due: u64,
+    /// Keys written since the last commit ended, beyond one for each commit.
+    writes_beyond: usize,
 }
 
 /// A job that waits for space.
@@ -170,24 +181,27 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             admitted: BTreeMap::new(),
             transactions: BTreeMap::new(),
             next_arrival: 0,
-            remembered: VecDeque::new(),
-            reclaimed: Timestamp::ZERO,
-            garbage: Vec::new(),
-            garbage_written_off: 0,
-            writes_beyond: 0,
-            removals_due: 0,
+            upkeep: CachePadded::new(Upkeep {
+                garbage: Garbage::new(),
+                garbage_written_off: 0,
+                remembered: VecDeque::new(),
+                reclaimed: Timestamp::ZERO,
+                removals_due: 0,
+                writes_beyond: 0,
+            }),
             books,
             default_ttl,
+            bulk: Bulk::new(),
             outbox: Outbox::default(),
             counters: Arc::default(),
         };
-        core.removals_due = core.next_removals();
+        core.upkeep.removals_due = core.next_removals();
         core
     }
 
     /// From which moment on there is something to remove on the shard's own account.
-    pub(crate) const fn removals_due(&self) -> u64 {
-        self.removals_due
+    pub(crate) fn removals_due(&self) -> u64 {
+        self.upkeep.removals_due
     }
 
     pub(crate) const fn counters(&self) -> &Arc<ShardCounters> {
@@ -260,8 +274,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             self.outbox.applied(governed);
         }
         let mut outbox = std::mem::take(&mut self.outbox);
-        outbox.discard(&mut self.garbage);
-        self.garbage_written_off = self.garbage.len();
+        outbox.discard(&mut self.upkeep.garbage.versions);
+        self.upkeep.garbage_written_off = self.upkeep.garbage.versions.len();
         outbox
     }
 
@@ -283,7 +297,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// How many keys a sweep may find something at.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        self.remembered.len()
+        self.upkeep.remembered.len()
     }
 
     /// Makes ready a part of a transaction that is to be committed in line, with all its turns held: space is
@@ -292,7 +306,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if !self.is_clear_for(&part.footprint()) {
             return Ok(None);
         }
-        validate(&self.map, part, self.reclaimed)?;
+        validate(&self.map, part, self.upkeep.reclaimed)?;
         self.books.check_room(&self.map, part.writes_with_values())?;
         let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) else { return Ok(Some(0)) };
         let bytes = Log::reservation_bytes(&part.encoded, participants);
@@ -304,24 +318,23 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         self.unreserve(reservation);
     }
 
-    /// Applies a part that is valid and has its space. From here on nothing fails (T1).
+    /// Applies a part that is valid and has its space, and takes what it writes. From here on nothing fails (T1).
     pub(crate) fn apply(
         &mut self,
         timestamp: Timestamp,
-        part: Part<K, V>,
+        part: &mut Part<K, V>,
         participants: &[LogId],
         reservation: u64,
     ) -> AppliedPart {
-        for offset in part.offsets {
+        for offset in part.offsets.drain(..) {
             self.map.offsets().set(timestamp, offset, self.readers.horizon());
         }
-        self.writes_beyond += part.writes.len().saturating_sub(1);
-        let mut expires = part.expires.into_iter();
-        let mut hashes = part.hashes.into_iter();
-        for (key, value) in part.writes.into_iter().zip(part.values) {
-            let hash = hashes.next().unwrap_or_else(|| self.map.hash(&key));
-            self.store(timestamp, (key, hash), value, expires.next().unwrap_or_default(), Publish::Later);
-        }
+        let mut expires = part.expires.drain(..);
+        let mut hashes = part.write_hashes.drain(..);
+        let writes = part.writes.drain(..).zip(part.values.drain(..));
+        let writes =
+            writes.map(|(key, value)| ((key, hashes.next()), value, expires.next().unwrap_or_default()));
+        self.store_all(timestamp, writes);
         append(self.log.as_deref(), timestamp, &part.encoded, participants, reservation)
     }
 
@@ -359,13 +372,16 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         Ok(self.change((key, hash), change, reservation))
     }
 
-    /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering.
-    pub(crate) fn finish_at_once(&mut self) -> Leftovers<V> {
+    /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering. Mostly nothing is left.
+    pub(crate) fn finish_at_once(&mut self) -> Option<Leftovers<V>> {
         let governed = self.tidy(1);
-        let keeps = self.garbage.len() < GARBAGE_KEPT;
-        let garbage = if keeps { Vec::new() } else { std::mem::take(&mut self.garbage) };
-        self.garbage_written_off = self.garbage.len();
-        Leftovers { garbage, governed }
+        let garbage = if self.upkeep.garbage.versions.len() < GARBAGE_KEPT {
+            Vec::new()
+        } else {
+            std::mem::replace(&mut self.upkeep.garbage.versions, Vec::with_capacity(2 * GARBAGE_KEPT))
+        };
+        self.upkeep.garbage_written_off = self.upkeep.garbage.versions.len();
+        (governed.is_some() || !garbage.is_empty()).then_some(Leftovers { garbage, governed })
     }
 
     fn tidy(&mut self, commits: usize) -> Option<AppliedPart> {
@@ -374,12 +390,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         let settled = self.books.are_settled();
         let governed = if settled { None } else { self.govern(commits) };
-        if self.sweeps && !self.remembered.is_empty() {
+        if self.sweeps && !self.upkeep.remembered.is_empty() {
             self.sweep_up_to(self.readers.horizon(), SWEEPS_PER_COMMIT * commits.max(1));
         }
         self.write_off();
-        self.writes_beyond = 0;
-        self.removals_due = if settled { u64::MAX } else { self.next_removals() };
+        self.upkeep.writes_beyond = 0;
+        self.upkeep.removals_due = if settled { u64::MAX } else { self.next_removals() };
         governed
     }
 
@@ -445,7 +461,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn validate(&self, job: &Job<K, V>) -> Result<(), Reject> {
         match job {
             Job::Commit(Commit { part, .. }) | Job::Prepare(Prepare { part, .. }) => {
-                validate(&self.map, part, self.reclaimed)?;
+                validate(&self.map, part, self.upkeep.reclaimed)?;
                 self.books.check_room(&self.map, part.writes_with_values())
             }
             Job::Update(..) | Job::Batch(..) => Ok(()),
@@ -485,11 +501,11 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let Admitted { job, reservation } = admitted;
         match job {
             Job::Commit(commit) => {
-                let Commit { part, reply, reader, permit } = commit;
+                let Commit { mut part, reply, reader, permit } = commit;
                 add(&self.counters.one_phase, 1);
                 let timestamp = self.sequencer.take(1);
                 let own_log = Arc::clone(&self.own_log);
-                let applied = self.apply(timestamp, part, &own_log, reservation);
+                let applied = self.apply(timestamp, &mut part, &own_log, reservation);
                 self.outbox.applied(applied);
                 self.outbox.commit(reply, Ok(timestamp));
                 drop((reader, permit));
@@ -529,15 +545,22 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
         reservation: u64,
     ) -> Ran<K, V> {
-        let found = self.map.newest_live(&key, hash);
-        let (seen, old, expires) = found.unwrap_or((Timestamp::ZERO, None, Expiry::NEVER));
-        let changed = catch_unwind(AssertUnwindSafe(|| {
-            let _inside = CommitsRefused::enter();
-            change(old.as_deref())
-        }));
+        let mut run = |old: Option<&Arc<V>>| {
+            let changed = catch_unwind(AssertUnwindSafe(|| {
+                let _inside = CommitsRefused::enter();
+                change(old.map(|old| &**old))
+            }));
+            // Who puts something has seen what was there, and is not told of it again.
+            let told = if matches!(changed, Ok(Changed::Put(_))) { None } else { old.cloned() };
+            (changed, told, old.is_some())
+        };
+        // Next to the value: its stripe is only shared meanwhile, and who would write there has this turn.
+        let found = self.map.with_newest_live(&key, hash, |seen, old, expires| (run(old), seen, expires));
+        let ((changed, old, was_there), seen, expires) =
+            found.unwrap_or_else(|| (run(None), Timestamp::ZERO, Expiry::NEVER));
         let new = match changed {
             Ok(Changed::Put(new)) => Some(new),
-            Ok(Changed::Remove) if old.is_some() => None,
+            Ok(Changed::Remove) if was_there => None,
             // V9: nothing changes; what was seen must be durable before it is confirmed.
             Ok(Changed::Remove | Changed::Keep) => {
                 self.unreserve(reservation);
@@ -549,10 +572,10 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             }
         };
         // What is changed keeps its time; what is new gets the engine's.
-        let expires = match (&old, &new) {
+        let expires = match (was_there, &new) {
             (_, None) => Expiry::NEVER,
-            (Some(_), Some(_)) => expires,
-            (None, Some(_)) => self.default_expiry(),
+            (true, Some(_)) => expires,
+            (false, Some(_)) => self.default_expiry(),
         };
         if let Err(reject) = self.books.check_room(&self.map, std::iter::once((&key, new.as_ref()))) {
             self.unreserve(reservation);
@@ -598,6 +621,34 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         AppliedPart { published, ..applied }
     }
 
+    /// Writes the keys of one commit, each once, with their hashes where these are known.
+    fn store_all(
+        &mut self,
+        timestamp: Timestamp,
+        writes: impl ExactSizeIterator<Item = ((K, Option<KeyHash>), Option<Arc<V>>, Expiry)>,
+    ) {
+        self.upkeep.writes_beyond += writes.len().saturating_sub(1);
+        // Nothing that is there expires then, so nothing is noted of a write but that it does itself.
+        let in_bulk = writes.len() >= BULK_WRITES && self.books.are_closed();
+        for ((key, hash), value, expires) in writes {
+            let hash = hash.unwrap_or_else(|| self.map.hash(&key));
+            if in_bulk && expires == Expiry::NEVER {
+                self.bulk.add(key, hash, Version { timestamp, expires, value });
+            } else {
+                self.store(timestamp, (key, hash), value, expires, Publish::Later);
+            }
+        }
+        if in_bulk {
+            let horizon = self.readers.horizon();
+            let reclaim = Reclaim { horizon, readers: &self.readers, publishes_to: None };
+            let Upkeep { garbage, remembered, reclaimed, .. } = &mut *self.upkeep;
+            *reclaimed = (*reclaimed).max(horizon);
+            self.map.apply_all(&mut self.bulk, &reclaim, garbage, |key, hash| {
+                remembered.push_back(Remembered { since: timestamp, hash, key });
+            });
+        }
+    }
+
     /// Writes one key. Returns whether its commit was published.
     fn store(
         &mut self,
@@ -609,23 +660,23 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     ) -> bool {
         let hash = key.1;
         let horizon = self.readers.horizon();
-        self.reclaimed = self.reclaimed.max(horizon);
+        self.upkeep.reclaimed = self.upkeep.reclaimed.max(horizon);
         let removes = value.is_none();
         let version = Version { timestamp, expires, value };
         let publishes_to = (publish == Publish::AtOnce).then_some(&*self.sequencer);
         let reclaim = Reclaim { horizon, readers: &self.readers, publishes_to };
         let written = if expires == Expiry::NEVER && self.books.are_closed() {
-            self.map.apply(key, version, &reclaim, &mut self.garbage, &mut ())
+            self.map.apply(key, version, &reclaim, &mut self.upkeep.garbage, &mut ())
         } else {
             let mut entry = self.books.entry(&self.map);
-            let written = self.map.apply(key, version, &reclaim, &mut self.garbage, &mut entry);
+            let written = self.map.apply(key, version, &reclaim, &mut self.upkeep.garbage, &mut entry);
             if removes {
                 self.books.removed(&self.map);
             }
             written
         };
         if let Some(key) = written.remembered {
-            self.remembered.push_back(Remembered { since: timestamp, hash, key });
+            self.upkeep.remembered.push_back(Remembered { since: timestamp, hash, key });
         }
         written.published
     }
@@ -648,7 +699,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         if !claim.part.covers(&part) {
             return Err(beyond_the_claim);
         }
-        validate(&self.map, &part, self.reclaimed)?;
+        validate(&self.map, &part, self.upkeep.reclaimed)?;
         self.books.check_room(&self.map, part.writes_with_values())?;
         if let Some(log) = self.log.as_ref().filter(|_| !part.is_read_only()) {
             let needed = Log::reservation_bytes(&part.encoded, participants.len());
@@ -682,8 +733,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         };
         match timestamp {
             Some(timestamp) if !prepare.part.is_read_only() => {
-                let Prepare { part, participants, .. } = prepare;
-                let applied = self.apply(timestamp, part, &participants, reservation);
+                let Prepare { mut part, participants, .. } = prepare;
+                let applied = self.apply(timestamp, &mut part, &participants, reservation);
                 self.outbox.applied(applied);
             }
             _ => self.unreserve(reservation),
@@ -719,17 +770,18 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 
     fn sweep_up_to(&mut self, horizon: Timestamp, limit: usize) -> Swept {
-        if self.remembered.is_empty() {
+        if self.upkeep.remembered.is_empty() {
             return Swept::default();
         }
-        self.reclaimed = self.reclaimed.max(horizon);
+        self.upkeep.reclaimed = self.upkeep.reclaimed.max(horizon);
         let books = &mut self.books;
         let forget = |key: &K| {
             if let Some(ledger) = &mut books.ledger {
                 ledger.forgotten(key);
             }
         };
-        self.map.sweep(&mut self.remembered, horizon, limit, &mut self.garbage, forget)
+        let Upkeep { remembered, garbage, .. } = &mut *self.upkeep;
+        self.map.sweep(remembered, horizon, limit, garbage, forget)
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Live counters of one shard.
+/// Live counters of one shard, on a cache line of their own.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct ShardCounters {
     pub(crate) one_phase: AtomicU64,
     pub(crate) in_line: AtomicU64,

@@ -2,8 +2,9 @@
 //!
 //! No lock on the way of a commit: a timestamp is one addition; to apply it is to write it into its slot of a ring,
 //! and to move the watermark over the slots behind it that are written, too. As a disruptor with several producers
-//! does it (Thompson et al., LMAX, 2011). Whoever writes a slot looks at those behind it after that, so of two who
-//! close a gap together, the later one in the order of all these steps finds both.
+//! does it (Thompson et al., LMAX, 2011). The next one after the watermark moves that at once. Whoever has written a slot,
+//! or moved the watermark, looks at the slots behind it after that, so of two who close a gap together, the later one
+//! in the order of all these steps finds both.
 //!
 //! A slot is written again only once the watermark has passed what was in it. What is applied further ahead than that,
 //! because a commit of several shards is on its way for long, waits aside.
@@ -68,6 +69,11 @@ impl Front {
 
     /// [`Front::apply`] without waking anybody: [`Watermark::wake_reached`] is due if this moved the watermark.
     pub(crate) fn apply_quietly(&self, timestamp: Timestamp) -> bool {
+        // Mostly it is the next one, and needs no slot: nobody else can move the watermark past it.
+        if self.applied.step_quietly(timestamp) {
+            self.advance();
+            return true;
+        }
         let timestamp = timestamp.0;
         if self.has_slot(timestamp) {
             self.slot(timestamp).store(timestamp, Ordering::SeqCst);

@@ -108,7 +108,7 @@ impl<K: Key, V: Value> Shard<K, V> {
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key.0, value)) };
         let ran = turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded));
         let Some((written, leftovers)) = ran else { return Inline::Poisoned };
-        turn.report(written.as_ref().map_or(&[], std::slice::from_ref), [leftovers]);
+        turn.report(written.as_ref().map_or(&[], std::slice::from_ref), leftovers);
         match written {
             Ok(applied) => Inline::Done(applied.timestamp),
             Err(write) => Inline::InTheWay(write),
@@ -126,7 +126,7 @@ impl<K: Key, V: Value> Shard<K, V> {
         let ran = turn.run_at_once(core, |core| core.change_at_once(key, change));
         let Some((changed, leftovers)) = ran else { return Inline::Poisoned };
         let applied = if let Ok(Ran::Done(_, applied)) = &changed { *applied } else { None };
-        turn.report(applied.as_slice(), [leftovers]);
+        turn.report(applied.as_slice(), leftovers);
         match changed {
             Ok(Ran::Done(updated, _)) => Inline::Done(Ok(updated)),
             Ok(Ran::Failed(reject)) => Inline::Done(Err(reject)),
@@ -139,7 +139,7 @@ impl<K: Key, V: Value> Shard<K, V> {
     pub async fn commit(
         &self,
         part: Part<K, V>,
-        reader: Option<Arc<Reader>>,
+        reader: Option<Reader>,
     ) -> Result<Result<Timestamp, Reject>, Gone> {
         let permit = self.permit().await?;
         let (reply, outcome) = oneshot::channel();

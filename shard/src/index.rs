@@ -15,6 +15,7 @@ use crate::pins::{Bounds, holds_a_key};
 
 /// Fewer keys than this that have left the hash map are nothing to tidy up.
 const STALE_MIN: usize = 64;
+const ROW_KEYS: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct OrderedIndex<K> {
@@ -25,51 +26,88 @@ pub(crate) struct OrderedIndex<K> {
 
 #[derive(Debug)]
 struct Pending<K> {
-    keys: Vec<K>,
+    /// In rows of [`ROW_KEYS`], of which the last may be shorter: a long row that grows takes, for a while, three times its
+    /// room.
+    rows: Vec<Vec<K>>,
+    len: usize,
     /// So many of them have left the hash map; some may have come back, and are here twice.
     stale: usize,
 }
 
 impl<K> Pending<K> {
-    /// Up to `limit` keys, and whether some of them may have left the hash map.
+    const fn new() -> Self {
+        Self { rows: Vec::new(), len: 0, stale: 0 }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push(&mut self, key: K) {
+        self.len += 1;
+        match self.rows.last_mut() {
+            Some(row) if row.len() < ROW_KEYS => row.push(key),
+            Some(_) => {
+                let mut row = Vec::with_capacity(ROW_KEYS);
+                row.push(key);
+                self.rows.push(row);
+            }
+            None => self.rows.push(vec![key]),
+        }
+    }
+
+    /// Up to `limit` keys, the last ones, and whether some of them may have left the hash map.
     fn take(&mut self, limit: usize) -> (Vec<K>, bool) {
         let stale = self.stale > 0;
-        let rest = self.keys.len().saturating_sub(limit);
-        if rest == 0 {
+        let mut left = self.len.min(limit);
+        self.len -= left;
+        let mut keys = Vec::with_capacity(left);
+        while left > 0 {
+            let row = self.rows.last_mut().expect("there are as many keys as were counted");
+            let rest = row.len().saturating_sub(left);
+            left -= row.len() - rest;
+            keys.extend(row.drain(rest..));
+            if row.is_empty() {
+                self.rows.pop();
+            }
+        }
+        if self.is_empty() {
             self.stale = 0;
         }
-        let keys = if rest > 0 { self.keys.split_off(rest) } else { std::mem::take(&mut self.keys) };
         (keys, stale)
     }
 
     /// So many keys have left the hash map. Returns whether that makes half of those that are here.
     fn left(&mut self, stale: usize) -> bool {
         self.stale += stale;
-        self.stale >= STALE_MIN && self.stale * 2 >= self.keys.len()
+        self.stale >= STALE_MIN && self.stale * 2 >= self.len
     }
 }
 
 impl<K: Clone + Ord> OrderedIndex<K> {
     pub(crate) const fn new() -> Self {
-        Self {
-            tree: RwLock::new(BTreeSet::new()),
-            pending: Mutex::new(Pending { keys: Vec::new(), stale: 0 }),
-        }
+        Self { tree: RwLock::new(BTreeSet::new()), pending: Mutex::new(Pending::new()) }
     }
 
     /// Adds a key that is not in the hash map yet, or was put there just now.
     pub(crate) fn add(&self, key: K) {
-        self.pending.lock().keys.push(key);
+        self.pending.lock().push(key);
+    }
+
+    /// [`OrderedIndex::add`] of several keys, which are taken.
+    pub(crate) fn add_all(&self, keys: &mut Vec<K>) {
+        let mut pending = self.pending.lock();
+        keys.drain(..).for_each(|key| pending.push(key));
     }
 
     /// Merges in up to `limit` of the keys that were added. `exists` tells which of them the hash map still has.
     /// Returns whether there are more.
     pub(crate) fn settle(&self, limit: usize, exists: impl Fn(&K) -> bool) -> bool {
-        if self.pending.lock().keys.is_empty() {
+        if self.pending.lock().is_empty() {
             return false;
         }
         drop(self.merge(limit, exists));
-        !self.pending.lock().keys.is_empty()
+        !self.pending.lock().is_empty()
     }
 
     fn merge(&self, limit: usize, exists: impl Fn(&K) -> bool) -> RwLockWriteGuard<'_, BTreeSet<K>> {
@@ -97,18 +135,29 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         exists: impl Fn(&K) -> bool,
         matches: impl FnMut(&K) -> Option<T>,
     ) -> Option<T> {
+        self.with_range(bounds, from_back, exists, |mut keys| Iterator::find_map(&mut keys, matches))
+    }
+
+    /// Shows the keys within `bounds`, from the front or from the back. None of them leaves meanwhile.
+    pub(crate) fn with_range<T>(
+        &self,
+        bounds: &Bounds<K>,
+        from_back: bool,
+        exists: impl Fn(&K) -> bool,
+        look: impl for<'k> FnOnce(&mut dyn Iterator<Item = &'k K>) -> Option<T>,
+    ) -> Option<T> {
         if !holds_a_key(bounds) {
             return None;
         }
         let tree = self.tree.read();
-        let tree = if self.pending.lock().keys.is_empty() {
+        let tree = if self.pending.lock().is_empty() {
             tree
         } else {
             drop(tree);
             RwLockWriteGuard::downgrade(self.merge(usize::MAX, exists))
         };
         let mut keys = tree.range((bounds.start_bound(), bounds.end_bound()));
-        if from_back { keys.rev().find_map(matches) } else { keys.find_map(matches) }
+        if from_back { look(&mut keys.rev()) } else { look(&mut keys) }
     }
 
     /// Removes keys, each together with what `remove` does for it in the hash map; it says whether the key is
@@ -201,7 +250,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(index.pending.lock().keys.is_empty(), "the last scan merged all");
+            prop_assert!(index.pending.lock().is_empty(), "the last scan merged all");
         }
     }
 
@@ -214,7 +263,7 @@ mod tests {
             }
             index.sweep(0u8..100, |_| false, |_| true);
         }
-        assert!(index.pending.lock().keys.len() <= 2 * STALE_MIN);
+        assert!(index.pending.lock().len <= 2 * STALE_MIN);
         assert!(index.find_map(&ALL, false, |_| false, |key| Some(*key)).is_none());
     }
 }

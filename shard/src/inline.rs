@@ -9,12 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anabranch_wal::{LogId, Timestamp};
-use smallvec::SmallVec;
 
 use crate::core::Leftovers;
 use crate::counters::add;
 use crate::handle::Shard;
-use crate::part::Part;
+use crate::part::{Few, Part};
 use crate::reject::Reject;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::turn::Held;
@@ -37,7 +36,7 @@ pub type InlineCommit<K, V> = Inline<Result<Timestamp, Reject>, Vec<(usize, Part
 pub fn commit_inline<K: Key, V: Value>(
     shards: &[Shard<K, V>],
     sequencer: &Arc<Sequencer>,
-    parts: Vec<(usize, Part<K, V>)>,
+    mut parts: Vec<(usize, Part<K, V>)>,
 ) -> InlineCommit<K, V> {
     let mut held: Few<Held<'_, K, V>> = Few::new();
     for (shard, _) in &parts {
@@ -48,10 +47,10 @@ pub fn commit_inline<K: Key, V: Value>(
         held.push((turn, core));
     }
     let participants = participants(shards, &parts);
-    let run = AssertUnwindSafe(|| run(&mut held, sequencer, parts, &participants));
+    let mut leftovers = Few::new();
+    let run = AssertUnwindSafe(|| run(&mut held, sequencer, &mut parts, &participants, &mut leftovers));
     match catch_unwind(run) {
-        Ok(Err(undone)) => undone,
-        Ok(Ok(Committed { timestamp, applied, leftovers })) => {
+        Ok(Ok(Some(applied))) => {
             let turn = held.first().map(|(turn, _)| *turn);
             for (turn, core) in held {
                 turn.note(&core);
@@ -60,8 +59,10 @@ pub fn commit_inline<K: Key, V: Value>(
             if let Some(turn) = turn {
                 turn.report(&[applied], leftovers);
             }
-            Inline::Done(Ok(timestamp))
+            Inline::Done(Ok(applied.timestamp))
         }
+        Ok(Ok(None)) => Inline::InTheWay(parts),
+        Ok(Err(reject)) => Inline::Done(Err(reject)),
         Err(panic) => {
             for (turn, core) in &mut held {
                 turn.poison(&*panic);
@@ -72,36 +73,25 @@ pub fn commit_inline<K: Key, V: Value>(
     }
 }
 
-/// Most transactions touch few shards.
-type Few<T> = SmallVec<[T; 4]>;
-
-/// A commit that has been applied, and what is to be reported and dropped.
-struct Committed<V> {
-    timestamp: Timestamp,
-    applied: AppliedPart,
-    leftovers: Few<Leftovers<V>>,
-}
-
-/// With all turns held: makes every part ready, takes the timestamp, and applies them.
+/// With all turns held: makes every part ready, takes the timestamp, and applies them. Adds what that leaves.
+/// `Ok(None)` if something is in the way.
 fn run<K: Key, V: Value>(
     held: &mut Few<Held<'_, K, V>>,
     sequencer: &Arc<Sequencer>,
-    parts: Vec<(usize, Part<K, V>)>,
+    parts: &mut [(usize, Part<K, V>)],
     participants: &[LogId],
-) -> Result<Committed<V>, InlineCommit<K, V>> {
+    leftovers: &mut Few<Leftovers<V>>,
+) -> Result<Option<AppliedPart>, Reject> {
     // T1: everything that can fail comes before the timestamp.
     let mut reservations = Few::new();
-    for ((_, core), (_, part)) in held.iter().zip(&parts) {
+    for ((_, core), (_, part)) in held.iter().zip(&*parts) {
         match core.ready(part, participants.len()) {
             Ok(Some(reservation)) => reservations.push(reservation),
             failed => {
                 for ((_, core), reservation) in held.iter().zip(reservations) {
                     core.not_needed(reservation);
                 }
-                return Err(match failed {
-                    Err(reject) => Inline::Done(Err(reject)),
-                    Ok(_) => Inline::InTheWay(parts),
-                });
+                return failed.map(|_| None);
             }
         }
     }
@@ -116,8 +106,8 @@ fn run<K: Key, V: Value>(
             applied.bytes += core.apply(timestamp, part, participants, reservation).bytes;
         }
     }
-    let leftovers = held.iter_mut().map(|(_, core)| core.finish_at_once()).collect();
-    Ok(Committed { timestamp, applied, leftovers })
+    leftovers.extend(held.iter_mut().filter_map(|(_, core)| core.finish_at_once()));
+    Ok(Some(applied))
 }
 
 fn participants<K: Key, V: Value>(shards: &[Shard<K, V>], parts: &[(usize, Part<K, V>)]) -> Few<LogId> {

@@ -28,6 +28,7 @@ mod index;
 mod inline;
 mod key;
 mod ledger;
+mod many;
 mod map;
 mod messages;
 mod metadata;
@@ -57,6 +58,7 @@ pub use handle::{COMMITS_IN_FLIGHT_MAX, Gone, Shard, ShardOptions, TWO_PHASE_IN_
 pub use inline::{Inline, InlineCommit, commit_inline};
 pub use key::{Key, Value};
 pub use ledger::{Measure, Share, Usage};
+pub use many::{Place, get_many};
 pub use map::{PageEntry, ShardMap, Swept};
 pub use messages::{
     Barrier, Batch, Batched, Change, Changed, Commit, Decision, Fill, Prepare, Round, Row, Sweep,
@@ -65,7 +67,7 @@ pub use messages::{
 pub use metadata::Metadata;
 pub use offsets::Offsets;
 pub use outbox::Outbox;
-pub use part::{Part, Participants, Validation};
+pub use part::{Few, Part, Participants, Validation};
 pub use pins::{Bounds, holds_a_key};
 pub use primitives::{STRIPES, own_stripe};
 pub use readers::{OldestRegistered, Reader, Readers};

@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_wal::Timestamp;
+use crossbeam_utils::CachePadded;
+use smallvec::SmallVec;
 
-use crate::chain::{Chain, Version};
+use crate::chain::{Chain, Garbage, Version};
 use crate::clock::Clock;
 use crate::evict::Candidate;
 use crate::expiry::Expiry;
 use crate::index::OrderedIndex;
+use crate::many::{AT_ONCE, Place, look_up};
 use crate::meters::Meters;
 use crate::offsets::Offsets;
 use crate::pins::Bounds;
 use crate::readers::Readers;
 use crate::router::KeyHash;
 use crate::sequencer::Sequencer;
-use crate::table::Table;
+use crate::table::{Locked, STRIPES, Table, stripe_of};
 use crate::{Key, Value};
 
 /// An entry that a scan found.
@@ -57,13 +60,19 @@ pub struct ShardMap<K, V> {
     entries: Table<K, V>,
     index: OrderedIndex<K>,
     offsets: Offsets,
+    sizes: CachePadded<Sizes>,
+    clock: Arc<Clock>,
+    /// What there is only with a limit of memory.
+    meters: Option<Arc<Meters>>,
+}
+
+/// On a cache line of its own, as readers look at the rest of the map.
+#[derive(Default)]
+struct Sizes {
     /// Versions over all keys. Only the writer changes it.
     versions: AtomicU64,
     /// Keys whose newest version is a value.
     live: AtomicU64,
-    clock: Arc<Clock>,
-    /// What there is only with a limit of memory.
-    meters: Option<Arc<Meters>>,
 }
 
 /// What there is to know about old versions, for whoever adds one more.
@@ -74,6 +83,28 @@ pub(crate) struct Reclaim<'r> {
     /// If a write is all of its commit, and there is no log: where to report it at once. With the key still locked, and
     /// nobody registered, nobody can ask for what it replaces.
     pub(crate) publishes_to: Option<&'r Sequencer>,
+}
+
+/// Room for so many writes of each stripe is kept after a commit of more.
+const BULK_KEPT: usize = 1024;
+/// So that who reads there waits for a few microseconds at the most.
+const WRITES_PER_LOCK: usize = 64;
+
+/// Writes of one commit, by stripes. Empty in between, with room for the next.
+pub(crate) struct Bulk<K, V> {
+    stripes: [Vec<(K, KeyHash, Version<V>)>; STRIPES],
+    /// Keys that were not there.
+    fresh: Vec<K>,
+}
+
+impl<K, V> Bulk<K, V> {
+    pub(crate) const fn new() -> Self {
+        Self { stripes: [const { Vec::new() }; STRIPES], fresh: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, key: K, hash: KeyHash, version: Version<V>) {
+        self.stripes[stripe_of(hash)].push((key, hash, version));
+    }
 }
 
 /// What became of a write, beside its place in the chain.
@@ -124,8 +155,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             entries: Table::new(seed),
             index: OrderedIndex::new(),
             offsets: Offsets::default(),
-            versions: AtomicU64::new(0),
-            live: AtomicU64::new(0),
+            sizes: CachePadded::default(),
             clock,
             meters: is_limited.then(Arc::default),
         }
@@ -147,12 +177,22 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         Q: Eq + ?Sized,
     {
         let found = self.entries.read(key, hash, |_, chain| {
-            if let Some(meters) = &self.meters {
-                chain.touch(meters.now());
-            }
+            self.accessed(chain);
             chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).cloned()
         });
         found.flatten()
+    }
+
+    /// Notes an access, where that counts.
+    #[inline]
+    pub(crate) fn accessed(&self, chain: &Chain<V>) {
+        if let Some(meters) = &self.meters {
+            chain.touch(meters.now());
+        }
+    }
+
+    pub(crate) const fn entries(&self) -> &Table<K, V> {
+        &self.entries
     }
 
     /// The value of `key` at the timestamp and the moment, and when it expires. The caller is registered as a reader.
@@ -192,16 +232,26 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// [`ShardMap::newest`], where a value that has expired is none, and when it expires.
     pub(crate) fn newest_live(&self, key: &K, hash: KeyHash) -> Option<(Timestamp, Option<Arc<V>>, Expiry)> {
+        self.with_newest_live(key, hash, |timestamp, live, expires| (timestamp, live.cloned(), expires))
+    }
+
+    /// Shows what [`ShardMap::newest_live`] gives, which readers may look at meanwhile, and nobody changes.
+    pub(crate) fn with_newest_live<T>(
+        &self,
+        key: &K,
+        hash: KeyHash,
+        look: impl FnOnce(Timestamp, Option<&Arc<V>>, Expiry) -> T,
+    ) -> Option<T> {
         self.with_newest(key, hash, |newest| {
-            let live = newest.live(|| self.clock.now()).cloned();
+            let live = newest.live(|| self.clock.now());
             let expires = if live.is_some() { newest.expires } else { Expiry::NEVER };
-            (newest.timestamp, live, expires)
+            look(newest.timestamp, live, expires)
         })
     }
 
     /// The commit that wrote `key`, if that was live at the one moment and has expired by the other.
-    fn expired_between(&self, key: &K, moment: u64, now: u64) -> Option<Timestamp> {
-        let expired = self.with_newest(key, self.hash(key), |newest| {
+    fn expired_between(&self, (key, hash): (&K, KeyHash), (moment, now): (u64, u64)) -> Option<Timestamp> {
+        let expired = self.with_newest(key, hash, |newest| {
             let was_live = newest.value.is_some() && !newest.expires.is_past(moment);
             (was_live && newest.expires.is_past(now)).then_some(newest.timestamp)
         });
@@ -209,26 +259,29 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     }
 
     /// [`ShardMap::expired_between`] for each of these keys, and for all within these bounds.
-    pub(crate) fn any_expired_between(
+    pub(crate) fn any_expired_between<'k>(
         &self,
-        keys: &[K],
+        mut keys: impl Iterator<Item = (&'k K, KeyHash)>,
         ranges: &[Bounds<K>],
-        (moment, now): (u64, u64),
-    ) -> Option<Timestamp> {
-        let expired = |key: &K| self.expired_between(key, moment, now);
-        let key = keys.iter().find_map(expired);
+        moments: (u64, u64),
+    ) -> Option<Timestamp>
+    where
+        K: 'k,
+    {
+        let key = keys.find_map(|key| self.expired_between(key, moments));
+        let expired = |key: &K| self.expired_between((key, self.hash(key)), moments);
         let within = |bounds| self.index.find_map(bounds, false, self.exists(), expired);
         key.or_else(|| ranges.iter().find_map(within))
     }
 
-    pub(crate) fn newest_timestamp(&self, key: &K) -> Option<Timestamp> {
-        self.with_newest(key, self.hash(key), |newest| newest.timestamp)
+    pub(crate) fn newest_timestamp(&self, key: &K, hash: KeyHash) -> Option<Timestamp> {
+        self.with_newest(key, hash, |newest| newest.timestamp)
     }
 
     /// A version newer than `timestamp` of a key within `bounds`, if there is one. New keys and removals
     /// count. For the shard's writer.
     pub(crate) fn newer_in(&self, bounds: &Bounds<K>, timestamp: Timestamp) -> Option<Timestamp> {
-        let newer = |key: &K| self.newest_timestamp(key).filter(|newest| *newest > timestamp);
+        let newer = |key: &K| self.newest_timestamp(key, self.hash(key)).filter(|newest| *newest > timestamp);
         self.index.find_map(bounds, false, self.exists(), newer)
     }
 
@@ -245,19 +298,29 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         at: (Timestamp, u64),
         mut take: impl FnMut(PageEntry<K, V>),
     ) -> Option<K> {
-        self.walk(bounds, from_back, limit, |key| {
-            let entry = self.look(key, at, |key, _, version| {
-                let value = version.value.clone()?;
-                Some(PageEntry {
-                    key: key.clone(),
-                    timestamp: version.timestamp,
-                    expires: version.expires,
-                    value,
-                })
-            });
-            if let Some(entry) = entry.flatten() {
-                take(entry);
+        self.index.with_range(bounds, from_back, self.exists(), |keys| {
+            let mut left = limit;
+            let mut last = None;
+            while left > 0 {
+                let places =
+                    keys.take(left.min(AT_ONCE)).map(|key| Place { map: self, key, hash: self.hash(key) });
+                let places: SmallVec<[_; AT_ONCE]> = places.collect();
+                last = Some(places.last()?.key);
+                left -= places.len();
+                look_up(&places, at, |place, found| {
+                    let entry = found.and_then(|found| found.version).and_then(|version| {
+                        let (timestamp, expires) = (version.timestamp, version.expires);
+                        Some(PageEntry {
+                            key: place.key.clone(),
+                            timestamp,
+                            expires,
+                            value: version.value.clone()?,
+                        })
+                    });
+                    entry.into_iter().for_each(&mut take);
+                });
             }
+            last.cloned()
         })
     }
 
@@ -296,22 +359,21 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// Versions over all keys, and keys.
     #[must_use]
     pub fn size(&self) -> (u64, usize) {
-        (self.versions.load(Ordering::Relaxed), self.entries.len())
+        (self.sizes.versions.load(Ordering::Relaxed), self.entries.len())
     }
 
     /// Keys that have a value now, whatever is durable of that.
     #[must_use]
     pub fn live(&self) -> u64 {
-        self.live.load(Ordering::Relaxed)
+        self.sizes.live.load(Ordering::Relaxed)
     }
 
-    /// Only writes when the count changes, so overwrites cost a comparison.
+    /// Without a read-modify-write: there is one writer. Without a write, where the count stays.
     fn count_live(&self, before: bool, now: bool) {
-        match (before, now) {
-            (false, true) => self.live.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.live.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
+        if before != now {
+            let live = self.live();
+            self.sizes.live.store(if now { live + 1 } else { live - 1 }, Ordering::Relaxed);
+        }
     }
 
     /// Loads an entry while the engine is being opened. Entries come in commit order for each key.
@@ -323,8 +385,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             None => {
                 if self.entries.remove_if(&key, hash, |_| true).is_some() {
                     self.index.sweep(std::iter::once(key), self.exists(), |_| true);
-                    self.versions.fetch_sub(1, Ordering::Relaxed);
-                    self.count_live(true, false);
+                    self.sizes.versions.fetch_sub(1, Ordering::Relaxed);
+                    self.sizes.live.fetch_sub(1, Ordering::Relaxed);
                 }
             }
             Some(value) => {
@@ -344,8 +406,8 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                     },
                 );
                 if is_new {
-                    self.versions.fetch_add(1, Ordering::Relaxed);
-                    self.count_live(false, true);
+                    self.sizes.versions.fetch_add(1, Ordering::Relaxed);
+                    self.sizes.live.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
@@ -357,13 +419,62 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         (key, hash): (K, KeyHash),
         version: Version<V>,
         reclaim: &Reclaim<'_>,
-        garbage: &mut Vec<Version<V>>,
+        garbage: &mut Garbage<V>,
         watch: &mut impl Watch<K, V>,
     ) -> Written<K> {
-        let before = garbage.len();
+        let mut stripe = self.entries.lock(stripe_of(hash));
+        self.apply_in(&mut stripe, (key, hash), version, reclaim, garbage, watch, &mut |key| {
+            self.index.add(key);
+        })
+    }
+
+    /// Adds versions of one commit, each of another key that nothing is noted of, by stripes: each is locked once for many,
+    /// which wait for memory side by side. Gives back the keys that are to be remembered for a sweep.
+    pub(crate) fn apply_all(
+        &self,
+        bulk: &mut Bulk<K, V>,
+        reclaim: &Reclaim<'_>,
+        garbage: &mut Garbage<V>,
+        mut remember: impl FnMut(K, KeyHash),
+    ) {
+        let Bulk { stripes, fresh } = bulk;
+        for (stripe, writes) in stripes.iter_mut().enumerate().filter(|(_, writes)| !writes.is_empty()) {
+            let mut writes = writes.drain(..);
+            while writes.len() > 0 {
+                let mut stripe = self.entries.lock(stripe);
+                for (key, hash, version) in writes.by_ref().take(WRITES_PER_LOCK) {
+                    let add = &mut |key| fresh.push(key);
+                    let written =
+                        self.apply_in(&mut stripe, (key, hash), version, reclaim, garbage, &mut (), add);
+                    if let Some(key) = written.remembered {
+                        remember(key, hash);
+                    }
+                }
+            }
+        }
+        self.index.add_all(fresh);
+        for writes in stripes {
+            writes.shrink_to(BULK_KEPT);
+        }
+        fresh.shrink_to(BULK_KEPT);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what `apply` and `apply_all` have in common")]
+    #[inline]
+    fn apply_in(
+        &self,
+        stripe: &mut Locked<'_, K, V>,
+        (key, hash): (K, KeyHash),
+        version: Version<V>,
+        reclaim: &Reclaim<'_>,
+        garbage: &mut Garbage<V>,
+        watch: &mut impl Watch<K, V>,
+        add: &mut impl FnMut(K),
+    ) -> Written<K> {
+        let before = garbage.versions.len();
         let lives = version.value.is_some();
         let with = (version, watch, &mut *garbage);
-        let written = self.entries.upsert(
+        let written = stripe.upsert(
             key,
             hash,
             with,
@@ -376,10 +487,10 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 let is_behind = reclaim.publishes_to.is_some_and(|sequencer| sequencer.publish(timestamp));
                 // H6, in this order.
                 let horizon = if is_behind && reclaim.readers.nobody_reads() {
-                    garbage.push(previous);
+                    garbage.versions.push(previous);
                     timestamp
                 } else {
-                    chain.keep(previous);
+                    chain.keep(previous, garbage);
                     reclaim.horizon
                 };
                 chain.trim(horizon, garbage);
@@ -397,12 +508,12 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 let mut chain = Chain::new(version);
                 chain.set_remembered(chain.has_leftovers());
                 watch.begins(key, &mut chain);
-                self.index.add(key.clone());
+                add(key.clone());
                 let remembered = chain.is_remembered().then(|| key.clone());
                 (chain, Written { remembered, published: false })
             },
         );
-        self.count_versions(1, (garbage.len() - before) as u64);
+        self.count_versions(1, (garbage.versions.len() - before) as u64);
         written
     }
 
@@ -468,10 +579,10 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         remembered: &mut VecDeque<Remembered<K>>,
         horizon: Timestamp,
         limit: usize,
-        garbage: &mut Vec<Version<V>>,
+        garbage: &mut Garbage<V>,
         mut forget: impl FnMut(&K),
     ) -> Swept {
-        let before = garbage.len();
+        let before = garbage.versions.len();
         let mut dead = Vec::new();
         for _ in 0..limit.min(remembered.len()) {
             let Some(Remembered { hash, key, .. }) = remembered.pop_front_if(|key| key.since <= horizon)
@@ -506,13 +617,16 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 removed.is_some()
             });
         }
-        let versions = (garbage.len() - before) as u64 + keys;
+        let versions = (garbage.versions.len() - before) as u64 + keys;
         self.count_versions(0, versions);
         Swept { versions, keys }
     }
 
-    /// Without a read-modify-write: there is one writer.
+    /// Without a read-modify-write: there is one writer. Without a write, where one version took the place of another.
     fn count_versions(&self, added: u64, removed: u64) {
-        self.versions.store(self.versions.load(Ordering::Relaxed) + added - removed, Ordering::Relaxed);
+        if added != removed {
+            let versions = &self.sizes.versions;
+            versions.store(versions.load(Ordering::Relaxed) + added - removed, Ordering::Relaxed);
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Commit<K, V> {
     /// Gets the timestamp.
     pub reply: oneshot::Sender<Result<Timestamp, Reject>>,
     /// Holds back reclamation until the transaction has been validated (PROTOCOL V8).
-    pub reader: Option<Arc<Reader>>,
+    pub reader: Option<Reader>,
     /// The caller's place among the commits in flight (A2).
     pub permit: OwnedSemaphorePermit,
 }
@@ -59,7 +59,7 @@ pub struct Update<K, V> {
 pub struct Updated<V> {
     /// The commit; if nothing changed, the one that the value seen came from (V9).
     pub timestamp: Timestamp,
-    /// The value before.
+    /// The value before, unless another was put in its place.
     pub old: Option<Arc<V>>,
     /// The value after.
     pub new: Option<Arc<V>>,

@@ -4,24 +4,30 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, LogId, SourceOffset, Timestamp};
+use smallvec::SmallVec;
 
 use crate::expiry::Expiry;
 use crate::pins::{Bounds, Footprint};
 use crate::router::KeyHash;
 
+/// A short row without an allocation: most transactions touch few shards, and few keys of each.
+pub type Few<T> = SmallVec<[T; 2]>;
+
 /// What a transaction read and writes on one shard.
 #[derive(Debug)]
 pub struct Part<K, V> {
     /// Keys read, present or absent.
-    pub reads: Vec<K>,
+    pub reads: Few<K>,
+    /// For each of them its hash, as far as they are known.
+    pub read_hashes: Few<KeyHash>,
     /// Ranges read, by the bounds that were asked for (PROTOCOL V6).
     pub ranges: Vec<Bounds<K>>,
     /// Keys written.
-    pub writes: Vec<K>,
+    pub writes: Few<K>,
     /// For each of them its hash, as far as they are known.
-    pub hashes: Vec<KeyHash>,
+    pub write_hashes: Few<KeyHash>,
     /// For each key written, the value, or `None` to remove it.
-    pub values: Vec<Option<Arc<V>>>,
+    pub values: Few<Option<Arc<V>>>,
     /// For each value, when it expires. Those behind the last are of values that don't.
     pub expires: Vec<Expiry>,
     /// When it began to read, by the engine's clock: what had expired then was not there.
@@ -48,13 +54,14 @@ pub enum Validation {
 impl<K, V> Part<K, V> {
     /// Nothing read, nothing written.
     #[must_use]
-    pub const fn new(validation: Validation) -> Self {
+    pub fn new(validation: Validation) -> Self {
         Self {
-            reads: Vec::new(),
+            reads: Few::new(),
+            read_hashes: Few::new(),
             ranges: Vec::new(),
-            writes: Vec::new(),
-            hashes: Vec::new(),
-            values: Vec::new(),
+            writes: Few::new(),
+            write_hashes: Few::new(),
+            values: Few::new(),
             expires: Vec::new(),
             moment: 0,
             offsets: Vec::new(),
@@ -65,18 +72,42 @@ impl<K, V> Part<K, V> {
 
     /// Whether the shard is only read from.
     #[must_use]
-    pub const fn is_read_only(&self) -> bool {
+    pub fn is_read_only(&self) -> bool {
         self.writes.is_empty() && self.offsets.is_empty()
     }
 
+    /// Makes room for so many writes.
+    pub fn reserve(&mut self, writes: usize) {
+        self.writes.reserve(writes);
+        self.write_hashes.reserve(writes);
+        self.values.reserve(writes);
+    }
+
     /// Adds a write. Most values don't expire, and then nothing is noted of that.
-    pub fn write(&mut self, key: K, value: Option<Arc<V>>, expires: Expiry) {
+    pub fn write(&mut self, (key, hash): (K, KeyHash), value: Option<Arc<V>>, expires: Expiry) {
         if expires != Expiry::NEVER {
             self.expires.resize(self.writes.len(), Expiry::NEVER);
             self.expires.push(expires);
         }
         self.writes.push(key);
+        self.write_hashes.push(hash);
         self.values.push(value);
+    }
+
+    /// Adds a key that was read.
+    pub fn read(&mut self, (key, hash): (K, KeyHash)) {
+        self.reads.push(key);
+        self.read_hashes.push(hash);
+    }
+
+    /// The keys read, each with its hash, which `hash` finds where it is not known.
+    pub(crate) fn hashed_reads(&self, hash: impl Fn(&K) -> KeyHash) -> impl Iterator<Item = (&K, KeyHash)> {
+        hashed(&self.reads, &self.read_hashes, hash)
+    }
+
+    /// The keys written. As [`Part::hashed_reads`].
+    pub(crate) fn hashed_writes(&self, hash: impl Fn(&K) -> KeyHash) -> impl Iterator<Item = (&K, KeyHash)> {
+        hashed(&self.writes, &self.write_hashes, hash)
     }
 
     /// The keys written, each with its value.
@@ -102,6 +133,15 @@ impl<K, V> Part<K, V> {
     pub(crate) fn footprint(&self) -> Footprint<'_, K> {
         Footprint { reads: &self.reads, ranges: &self.ranges, writes: &self.writes }
     }
+}
+
+fn hashed<'k, K>(
+    keys: &'k [K],
+    hashes: &'k [KeyHash],
+    hash: impl Fn(&K) -> KeyHash,
+) -> impl Iterator<Item = (&'k K, KeyHash)> {
+    let mut hashes = hashes.iter().copied();
+    keys.iter().map(move |key| (key, hashes.next().unwrap_or_else(|| hash(key))))
 }
 
 /// Keys to look through. One allocation and, as written keys and many read ones come in order, one pass.

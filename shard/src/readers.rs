@@ -112,14 +112,15 @@ struct Count {
     last: Duration,
 }
 
-/// A registered reader; dropping it ends the registration.
+/// A registered reader; dropping it ends the registration. A clone is one more reader at the same timestamp, and as old.
 pub struct Reader {
     stripe: Arc<Stripe>,
     timestamp: Timestamp,
-    limit: Option<Limit>,
+    limit: Option<Box<Limit>>,
 }
 
 /// When a reader is too old.
+#[derive(Clone)]
 struct Limit {
     since: Duration,
     age_max: Duration,
@@ -152,7 +153,7 @@ impl Readers {
             None => (Duration::from_nanos(self.now.load(Ordering::Relaxed)), None),
             Some(age_max) => {
                 let now = self.env.now();
-                (now, Some(Limit { since: now, age_max, env: Arc::clone(&self.env) }))
+                (now, Some(Box::new(Limit { since: now, age_max, env: Arc::clone(&self.env) })))
             }
         };
         self.register_at(level, (now, now), limit)
@@ -164,7 +165,7 @@ impl Readers {
         self.register_at(level, (self.env.now(), Duration::MAX), None)
     }
 
-    fn register_at(&self, level: Level, since: (Duration, Duration), limit: Option<Limit>) -> Reader {
+    fn register_at(&self, level: Level, since: (Duration, Duration), limit: Option<Box<Limit>>) -> Reader {
         let stripe = &self.stripes[own_stripe()];
         let timestamp = {
             let mut readers = stripe.lock();
@@ -321,9 +322,18 @@ impl Reader {
     /// lack what was reclaimed since (PROTOCOL V8).
     #[must_use]
     pub fn too_old(&self) -> Option<Duration> {
-        let Limit { since, age_max, env } = self.limit.as_ref()?;
+        let Limit { since, age_max, env } = self.limit.as_deref()?;
         let now = env.now();
         is_too_old(now, *since, *age_max).then(|| now.saturating_sub(*since))
+    }
+}
+
+impl Clone for Reader {
+    fn clone(&self) -> Self {
+        let mut readers = self.stripe.lock();
+        readers.join(self.timestamp);
+        self.stripe.set_present(readers.readers);
+        Self { stripe: Arc::clone(&self.stripe), timestamp: self.timestamp, limit: self.limit.clone() }
     }
 }
 
@@ -353,6 +363,15 @@ impl Registered {
                 count.last = count.last.max(last);
             }
             Err(at) => self.counts.insert(at, Count { timestamp, readers: 1, first, last }),
+        }
+    }
+
+    /// One more reader where there is one. If that one has been forgotten for its age, nobody registers there any more,
+    /// and the newcomer is as old.
+    fn join(&mut self, timestamp: Timestamp) {
+        if let Ok(at) = self.find(timestamp) {
+            self.counts[at].readers += 1;
+            self.readers += 1;
         }
     }
 

@@ -9,14 +9,19 @@ use std::hash::{BuildHasher, Hash};
 use crossbeam_utils::CachePadded;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::chain::Chain;
 use crate::router::KeyHash;
 
 /// Enough that two threads seldom meet at one, and few enough for a scan of all.
-const STRIPES: usize = 16;
-const STRIPE_BITS: u32 = STRIPES.ilog2();
+pub(crate) const STRIPES: usize = 16;
+/// Where each stripe begins among 256 equal parts of all hashes. Each is 2^(1/16) times as large as the one before, so that
+/// their tables, which double, do so one after the other: at any time they are two thirds full together, and what the one
+/// gives back is of use to the next.
+const BEGINNINGS: [u8; STRIPES] = [0, 11, 23, 36, 48, 62, 76, 91, 106, 122, 139, 156, 175, 194, 214, 235];
+/// The stripe of each part.
+static STRIPE_OF_PART: [u8; 256] = stripe_of_parts();
 /// The bits of a hash that tell apart what is in neighbouring places of a table.
 const TAG_BITS: u32 = 7;
 
@@ -31,6 +36,22 @@ struct Slot<K, V> {
 }
 
 const _: () = assert!(size_of::<Slot<String, ()>>() == 64);
+
+/// A stripe that does not change.
+pub(crate) struct Held<'t, K, V>(RwLockReadGuard<'t, HashTable<Slot<K, V>>>);
+
+impl<K, V> Held<'_, K, V> {
+    /// A key and its chain, if it is in this stripe.
+    #[inline]
+    pub(crate) fn find<Q>(&self, key: &Q, hash: KeyHash) -> Option<(&K, &Chain<V>)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let Slot { key, chain } = self.0.find(hash.within_shard(), |known| known.key.borrow() == key)?;
+        Some((key, chain))
+    }
+}
 
 pub(crate) struct Table<K, V> {
     stripes: Box<[Stripe<K, V>]>,
@@ -61,9 +82,20 @@ impl<K: Eq + Hash, V> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let stripe = self.stripe(hash).read();
-        let Slot { key, chain } = stripe.find(hash.within_shard(), |known| known.key.borrow() == key)?;
+        let held = self.hold(hash);
+        let (key, chain) = held.find(key, hash)?;
         Some(look(key, chain))
+    }
+
+    /// Holds the stripe of this hash, which readers and the writer share meanwhile. Who holds one does not wait for another.
+    #[inline]
+    pub(crate) fn hold(&self, hash: KeyHash) -> Held<'_, K, V> {
+        Held(self.stripe(hash).read())
+    }
+
+    /// [`Table::hold`], unless there is somebody to wait for.
+    pub(crate) fn try_hold(&self, hash: KeyHash) -> Option<Held<'_, K, V>> {
+        self.stripe(hash).try_read().map(Held)
     }
 
     /// Shows a key's chain, which nobody else sees meanwhile.
@@ -89,15 +121,13 @@ impl<K: Eq + Hash, V> Table<K, V> {
         change: impl FnOnce(K, &mut Chain<V>, W) -> T,
         begin: impl FnOnce(&K, W) -> (Chain<V>, T),
     ) -> T {
-        let mut stripe = self.stripe(hash).write();
-        if let Some(known) = stripe.find_mut(hash.within_shard(), |known| known.key == key) {
-            return change(key, &mut known.chain, with);
-        }
-        let (chain, made) = begin(&key, with);
-        stripe.insert_unique(hash.within_shard(), Slot { key, chain }, |known| {
-            self.hash(&known.key).within_shard()
-        });
-        made
+        self.lock(stripe_of(hash)).upsert(key, hash, with, change, begin)
+    }
+
+    /// Locks a stripe, for one write or several. Who has locked one does not wait for another.
+    #[inline]
+    pub(crate) fn lock(&self, stripe: usize) -> Locked<'_, K, V> {
+        Locked { stripe: self.stripes[stripe].write(), table: self }
     }
 
     /// Takes a key out, if its chain is one that `goes`.
@@ -140,7 +170,54 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     fn stripe(&self, hash: KeyHash) -> &Stripe<K, V> {
-        let stripe = hash.within_shard() << TAG_BITS >> (u64::BITS - STRIPE_BITS);
-        &self.stripes[usize::try_from(stripe).expect("less than `STRIPES`")]
+        &self.stripes[stripe_of(hash)]
+    }
+}
+
+/// The stripe of this hash, less than [`STRIPES`].
+#[inline]
+pub(crate) fn stripe_of(hash: KeyHash) -> usize {
+    let [.., part] = (hash.within_shard() << TAG_BITS).to_le_bytes();
+    usize::from(STRIPE_OF_PART[usize::from(part)])
+}
+
+const fn stripe_of_parts() -> [u8; 256] {
+    let mut stripes = [0; 256];
+    let (mut part, mut stripe) = (0, 0);
+    while part < stripes.len() {
+        if (stripe as usize + 1) < STRIPES && part == BEGINNINGS[stripe as usize + 1] as usize {
+            stripe += 1;
+        }
+        stripes[part] = stripe;
+        part += 1;
+    }
+    stripes
+}
+
+/// A stripe that the writer has to itself.
+pub(crate) struct Locked<'t, K, V> {
+    stripe: RwLockWriteGuard<'t, HashTable<Slot<K, V>>>,
+    table: &'t Table<K, V>,
+}
+
+impl<K: Eq + Hash, V> Locked<'_, K, V> {
+    /// [`Table::upsert`] of a key of this stripe.
+    #[inline]
+    pub(crate) fn upsert<W, T>(
+        &mut self,
+        key: K,
+        hash: KeyHash,
+        with: W,
+        change: impl FnOnce(K, &mut Chain<V>, W) -> T,
+        begin: impl FnOnce(&K, W) -> (Chain<V>, T),
+    ) -> T {
+        if let Some(known) = self.stripe.find_mut(hash.within_shard(), |known| known.key == key) {
+            return change(key, &mut known.chain, with);
+        }
+        let (chain, made) = begin(&key, with);
+        self.stripe.insert_unique(hash.within_shard(), Slot { key, chain }, |known| {
+            self.table.hash(&known.key).within_shard()
+        });
+        made
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anabranch_wal::{Fault, Health, Histogram};
-use crossbeam_utils::Backoff;
+use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::core::{Leftovers, Queues, ShardCore};
@@ -15,18 +15,19 @@ use crate::reject::panic_message;
 use crate::sequencer::{AppliedPart, Sequencer};
 use crate::{Key, Value};
 
-/// How often a turn that is taken is tried, with pauses that double: for as long as several commits hold it, as to send
-/// a message makes all others send theirs until it is handled. The last pauses give the processor away, in case that
-/// whoever holds the turn is waiting for it.
-const TRIES: u32 = 16;
+/// A turn that is taken is tried again after pauses that double, each of so many spins as this power of two says: for as
+/// long as several commits hold it, as to send a message makes all others send theirs until it is handled. Pauses that
+/// stay short let two threads take the turn, and all that goes with it, from each other after every commit; those that
+/// give the processor away cost more than the wait.
+const PAUSES: std::ops::RangeInclusive<u32> = 2..=11;
 
 /// A shard's core, behind the lock that makes its holder the writer.
 pub(crate) struct Turn<K, V> {
     core: Mutex<ShardCore<K, V>>,
     sequencer: Arc<Sequencer>,
     /// Commits of one phase that were sent to the actor and not handled yet.
-    pending: AtomicUsize,
-    gauges: Gauges,
+    pending: CachePadded<AtomicUsize>,
+    gauges: CachePadded<Gauges>,
     counters: Arc<ShardCounters>,
     /// Messages that the actor handled in one batch.
     batch_messages: Histogram,
@@ -45,12 +46,20 @@ struct Gauges {
 }
 
 impl Gauges {
+    /// Mostly nothing has changed, and then nothing is written.
     fn set(&self, queues: Queues, remembered: usize, removals_due: u64) {
-        self.pinned.store(queues.pinned, Ordering::Relaxed);
-        self.in_line.store(queues.in_line, Ordering::Relaxed);
-        self.for_space.store(queues.for_space, Ordering::Relaxed);
-        self.remembered.store(remembered, Ordering::Relaxed);
-        self.removals_due.store(removals_due, Ordering::Relaxed);
+        let set = |gauge: &AtomicUsize, value| {
+            if gauge.load(Ordering::Relaxed) != value {
+                gauge.store(value, Ordering::Relaxed);
+            }
+        };
+        set(&self.pinned, queues.pinned);
+        set(&self.in_line, queues.in_line);
+        set(&self.for_space, queues.for_space);
+        set(&self.remembered, remembered);
+        if self.removals_due.load(Ordering::Relaxed) != removals_due {
+            self.removals_due.store(removals_due, Ordering::Relaxed);
+        }
     }
 }
 
@@ -69,7 +78,7 @@ pub(crate) type Held<'t, K, V> = (&'t Turn<K, V>, MutexGuard<'t, ShardCore<K, V>
 impl<K: Key, V: Value> Turn<K, V> {
     pub(crate) fn new(core: ShardCore<K, V>, sequencer: Arc<Sequencer>) -> Self {
         let counters = Arc::clone(core.counters());
-        let (pending, gauges) = (AtomicUsize::new(0), Gauges::default());
+        let (pending, gauges) = (CachePadded::default(), CachePadded::<Gauges>::default());
         gauges.set(core.queues(), core.remembered(), core.removals_due());
         let batch_messages = Histogram::default();
         Self { core: Mutex::new(core), sequencer, pending, gauges, counters, batch_messages }
@@ -86,7 +95,7 @@ impl<K: Key, V: Value> Turn<K, V> {
     /// How many jobs are pinned, in line, and waiting for space; and how many keys are to be swept.
     pub(crate) fn queues(&self) -> (Queues, usize) {
         let read = |gauge: &AtomicUsize| gauge.load(Ordering::Relaxed);
-        let Gauges { pinned, in_line, for_space, remembered, .. } = &self.gauges;
+        let Gauges { pinned, in_line, for_space, remembered, .. } = &*self.gauges;
         let queues = Queues { pinned: read(pinned), in_line: read(in_line), for_space: read(for_space) };
         (queues, read(remembered))
     }
@@ -109,14 +118,14 @@ impl<K: Key, V: Value> Turn<K, V> {
     /// The turn, if it is free, or is within a moment, and no commit of one phase waits in the mailbox. What the
     /// coordinator has sent may be overtaken: what runs in line joins no line behind it (F2).
     pub(crate) fn try_hold(&self) -> Option<MutexGuard<'_, ShardCore<K, V>>> {
-        let backoff = Backoff::new();
-        let core = (0..TRIES).find_map(|_| {
-            let core = self.core.try_lock();
-            if core.is_none() {
-                backoff.snooze();
+        let mut pauses = PAUSES;
+        let core = loop {
+            if let Some(core) = self.core.try_lock() {
+                break core;
             }
-            core
-        })?;
+            let pause = pauses.next().filter(|_| self.pending.load(Ordering::SeqCst) == 0)?;
+            (0..1 << pause).for_each(|_: u32| std::hint::spin_loop());
+        };
         let idle = self.pending.load(Ordering::SeqCst) == 0 && self.health().fault().is_none();
         idle.then_some(core)
     }
@@ -139,7 +148,7 @@ impl<K: Key, V: Value> Turn<K, V> {
         &self,
         core: MutexGuard<'_, ShardCore<K, V>>,
         run: impl FnOnce(&mut ShardCore<K, V>) -> T,
-    ) -> Option<(T, Leftovers<V>)> {
+    ) -> Option<(T, Option<Leftovers<V>>)> {
         self.guarded(core, |core| {
             let done = run(core);
             (done, core.finish_at_once())

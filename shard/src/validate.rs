@@ -22,11 +22,11 @@ pub(crate) fn validate<K: Key, V: Value>(
     if read_at < reclaimed {
         return Err(Reject::TooOld);
     }
-    let keys = match part.validation {
-        Validation::Writes(_) => &part.writes,
-        _ => &part.reads,
+    let newer = |(key, hash)| map.newest_timestamp(key, hash).filter(|newest| *newest > read_at);
+    let newer_key = match part.validation {
+        Validation::Writes(_) => part.hashed_writes(|key| map.hash(key)).find_map(newer),
+        _ => part.hashed_reads(|key| map.hash(key)).find_map(newer),
     };
-    let newer_key = keys.iter().find_map(|key| map.newest_timestamp(key).filter(|newest| *newest > read_at));
     let newer = newer_key.or_else(|| {
         let mut ranges = part.ranges.iter();
         ranges.find_map(|bounds| map.newer_in(bounds, read_at))
@@ -36,7 +36,8 @@ pub(crate) fn validate<K: Key, V: Value>(
         let Validation::Reads(_) = part.validation else { return None };
         let clock = map.clock();
         let now = clock.is_in_use().then(|| clock.now())?;
-        map.any_expired_between(&part.reads, &part.ranges, (part.moment, now))
+        let keys = part.hashed_reads(|key| map.hash(key));
+        map.any_expired_between(keys, &part.ranges, (part.moment, now))
     });
     newer.map_or(Ok(()), |newer| Err(Reject::Conflict { newer }))
 }

@@ -1,7 +1,7 @@
 //! A watermark: the end of a front without holes in the commit order. It only grows, and whoever advances it
 //! wakes those who wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,11 +21,44 @@ pub struct Watermark {
     waiters: Mutex<Waiters>,
 }
 
+/// By timestamp (T7). A row, as almost all come in that order and go from the front.
 #[derive(Debug, Default)]
 struct Waiters {
-    /// By timestamp (T7), then by a number of the waiter's own.
-    wakers: BTreeMap<(u64, u64), Waker>,
+    row: VecDeque<Waiter>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    timestamp: u64,
+    /// The waiter's own, to tell it from others at the same timestamp.
+    number: u64,
+    waker: Waker,
+}
+
+impl Waiters {
+    fn set(&mut self, timestamp: u64, number: u64, waker: &Waker) {
+        let at = self.row.partition_point(|waiter| waiter.timestamp < timestamp);
+        let same = self.row.range_mut(at..).take_while(|waiter| waiter.timestamp == timestamp);
+        match same.into_iter().find(|waiter| waiter.number == number) {
+            Some(waiter) => waiter.waker.clone_from(waker),
+            None => self.row.insert(at, Waiter { timestamp, number, waker: waker.clone() }),
+        }
+    }
+
+    fn remove(&mut self, timestamp: u64, number: u64) {
+        let at = self.row.partition_point(|waiter| waiter.timestamp < timestamp);
+        let mut same = self.row.range(at..).take_while(|waiter| waiter.timestamp == timestamp);
+        if let Some(offset) = same.position(|waiter| waiter.number == number) {
+            self.row.remove(at + offset);
+        }
+    }
+
+    /// Takes out those who wait for something up to here.
+    fn take(&mut self, to: u64) -> Vec<Waker> {
+        let reached = self.row.partition_point(|waiter| waiter.timestamp <= to);
+        self.row.drain(..reached).map(|waiter| waiter.waker).collect()
+    }
 }
 
 impl Watermark {
@@ -56,6 +89,13 @@ impl Watermark {
         self.value.load(Ordering::SeqCst) < to.0 && self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
     }
 
+    /// [`Watermark::raise_quietly`] by one, if that leads there.
+    pub(crate) fn step_quietly(&self, to: Timestamp) -> bool {
+        let before = to.0 - 1;
+        self.value.load(Ordering::SeqCst) == before
+            && self.value.compare_exchange(before, to.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
     /// Wakes those who wait for what the front has reached.
     pub(crate) fn wake_reached(&self) {
         let reached = self.value.load(Ordering::SeqCst);
@@ -72,22 +112,18 @@ impl Watermark {
     fn wake(&self, to: u64) {
         let woken = {
             let mut waiters = self.waiters.lock();
-            let later = match to.checked_add(1) {
-                Some(beyond) => waiters.wakers.split_off(&(beyond, 0)),
-                None => BTreeMap::new(),
-            };
-            let woken = std::mem::replace(&mut waiters.wakers, later);
+            let woken = waiters.take(to);
             self.publish_lowest(&waiters);
             woken
         };
         // Outside the lock (T7).
-        for waker in woken.into_values() {
+        for waker in woken {
             waker.wake();
         }
     }
 
     fn publish_lowest(&self, waiters: &Waiters) {
-        let lowest = waiters.wakers.keys().next().map_or(u64::MAX, |(timestamp, _)| *timestamp);
+        let lowest = waiters.row.front().map_or(u64::MAX, |waiter| waiter.timestamp);
         self.lowest_awaited.store(lowest, Ordering::SeqCst);
     }
 }
@@ -119,7 +155,7 @@ impl Reached {
             waiters.next += 1;
             waiters.next
         });
-        waiters.wakers.insert((self.timestamp.0, number), waker.clone());
+        waiters.set(self.timestamp.0, number, waker);
         self.watermark.publish_lowest(&waiters);
     }
 }
@@ -129,6 +165,10 @@ impl Future for Reached {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(outcome) = self.outcome() {
+            if outcome.is_ok() {
+                // Whoever moves the watermark takes out those who waited for that.
+                self.registered = None;
+            }
             return Poll::Ready(outcome);
         }
         self.register(context.waker());
@@ -141,7 +181,7 @@ impl Drop for Reached {
     fn drop(&mut self) {
         if let Some(number) = self.registered {
             let mut waiters = self.watermark.waiters.lock();
-            waiters.wakers.remove(&(self.timestamp.0, number));
+            waiters.remove(self.timestamp.0, number);
             self.watermark.publish_lowest(&waiters);
         }
     }

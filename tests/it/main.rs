@@ -13,6 +13,7 @@ mod isolation;
 mod keys;
 mod lifecycle;
 mod liveness;
+mod many;
 mod misuse;
 mod model;
 mod panics;

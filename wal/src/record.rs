@@ -31,6 +31,9 @@ pub struct EncodedWrites {
     count: u32,
 }
 
+/// Few writes are longer, so few buffers of one have to grow.
+const WRITE_BYTES: usize = 128;
+
 impl EncodedWrites {
     /// No writes yet.
     #[must_use]
@@ -129,6 +132,7 @@ impl EncodedWrites {
         body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.bytes.len();
+        self.bytes.reserve(WRITE_BYTES);
         self.bytes.put_u8(operation);
         self.bytes.put_u8(if expires_unix_millis.is_some() { FLAG_EXPIRY } else { 0 });
         self.bytes.put_u32_le(keyspace);

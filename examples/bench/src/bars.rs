@@ -258,7 +258,7 @@ mod tests {
         );
         assert!(table.contains("| its runs per commit |  | under 2 | 1.50 |  | met |"));
         assert!(table.contains("| scan of 100 | surrealmx | 1.5x | | | not measured |"));
-        assert!(table.contains("2 of 33 bars are met"));
+        assert!(table.contains("2 of 36 bars are met"));
         assert!(table.contains("| get | 10 ops/s | surrealmx | 2.00x (2.00-2.00) | dashmap | 0.50x |"));
     }
 

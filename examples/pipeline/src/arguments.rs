@@ -5,7 +5,8 @@ use std::path::PathBuf;
 /// Takes rows from CSV, NDJSON and Parquet files into an anabranch engine
 ///
 /// Files end in .csv, .ndjson or .jsonl, and .gz or .zst behind that if they are packed, or in .parquet. A directory
-/// stands for all such files in it, in the order of their names; - is standard input, which can't be Parquet.
+/// stands for all such files in it, in the order of their names; - is standard input, which
+/// may be packed, too. Parquet from there is written to a temporary file first.
 ///
 /// Run it again after Ctrl-C, or a crash, with the same arguments: it goes on behind the last record that is in. Records
 /// that are taken in are not looked at again, so what was rejected is not rejected again either.

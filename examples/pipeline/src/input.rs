@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -28,8 +28,6 @@ pub(crate) enum InputError {
     Header { name: String, reason: String },
     #[error("{name}, behind row {rows}: {error}")]
     Parquet { name: String, rows: u64, error: parquet::errors::ParquetError },
-    #[error("{0} can't be Parquet, whose end is read first")]
-    NoFile(String),
 }
 
 impl InputError {
@@ -110,16 +108,20 @@ impl Input {
     pub(crate) fn open(&self, bar: &ProgressBar) -> Result<Records, InputError> {
         let io = |error| InputError::io("read", &self.name, error);
         if self.format == Format::Parquet {
-            let path = self.path.as_ref().ok_or_else(|| InputError::NoFile(self.name.clone()))?;
-            let file = File::open(path).map_err(io)?;
+            let file = match &self.path {
+                Some(path) => File::open(path).map_err(io)?,
+                None => spooled(bar.wrap_read(io::stdin())).map_err(io)?,
+            };
             return Ok(Records::Rows(Table::open(file, &self.name, bar)?));
         }
-        let raw: Box<dyn Read + Send> = match &self.path {
-            Some(path) => Box::new(File::open(path).map_err(io)?),
-            None => Box::new(io::stdin()),
+        let (raw, packing): (Box<dyn Read + Send>, _) = if let Some(path) = &self.path {
+            (Box::new(File::open(path).map_err(io)?), self.packing)
+        } else {
+            let (raw, packing) = by_beginning(io::stdin()).map_err(io)?;
+            (Box::new(raw), packing)
         };
         let raw = BufReader::with_capacity(1 << 16, bar.wrap_read(raw));
-        let unpacked: Box<dyn Read + Send> = match self.packing {
+        let unpacked: Box<dyn Read + Send> = match packing {
             Packing::None => Box::new(raw),
             Packing::Gzip => Box::new(MultiGzDecoder::new(raw)),
             Packing::Zstd => Box::new(zstd::Decoder::with_buffer(raw).map_err(io)?),
@@ -153,6 +155,26 @@ fn by_ending(path: &Path) -> (Option<Format>, Packing) {
         _ => None,
     };
     (format, packing)
+}
+
+/// What has no name tells how it is packed by its first bytes, which no text begins with.
+fn by_beginning(mut raw: impl Read) -> io::Result<(impl Read, Packing)> {
+    let mut first = Vec::new();
+    raw.by_ref().take(4).read_to_end(&mut first)?;
+    let packing = match *first {
+        [0x1f, 0x8b, ..] => Packing::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd] => Packing::Zstd,
+        _ => Packing::None,
+    };
+    Ok((Cursor::new(first).chain(raw), packing))
+}
+
+/// Parquet is read from its end, so what only comes once goes to a file without a name first, which ends with us.
+fn spooled(mut raw: impl Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut raw, &mut file)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// A record, and the line or row that it begins at, counted from 1.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, Log, Timestamp};
 
-use super::{CommitsRefused, Job, Publish, ShardCore, append};
+use super::{CommitsRefused, Job, ShardCore, append};
 use crate::codec::encode_write;
 use crate::counters::add;
 use crate::expiry::Expiry;
@@ -72,11 +72,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.batches, 1);
         let timestamp = self.sequencer.take(1);
-        self.writes_beyond += keys.len().saturating_sub(1);
-        for ((key, value), expires) in keys.into_iter().zip(values).zip(expires) {
-            let hash = self.map.hash(&key);
-            self.store(timestamp, (key, hash), value, expires, Publish::Later);
-        }
+        let writes = keys.into_iter().zip(values).zip(expires);
+        self.store_all(timestamp, writes.map(|((key, value), expires)| ((key, None), value, expires)));
         let applied =
             append(self.log.as_deref(), timestamp, &encoded, &self.own_log, reservation.max(needed));
         self.outbox.applied(applied);

@@ -31,7 +31,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// What this shard writes on its own account after so many commits: at most one commit. It needs space in the log
     /// that is there, and makes nobody wait.
     pub(super) fn govern(&mut self, commits: usize) -> Option<AppliedPart> {
-        let writes = (commits + self.writes_beyond).max(1);
+        let writes = (commits + self.upkeep.writes_beyond).max(1);
         let removed = self.remove_some(REMOVALS_PER_WRITE_MAX * writes);
         self.reclaim_over_the_limit();
         removed
@@ -123,7 +123,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn reclaim_over_the_limit(&mut self) {
         self.write_off();
         let over = self.books.ledger.as_ref().is_some_and(|ledger| ledger.needs_reclamation());
-        if over && self.sweeps && !self.remembered.is_empty() {
+        if over && self.sweeps && !self.upkeep.remembered.is_empty() {
             let horizon = self.readers.refresh();
             self.sweep_up_to(horizon, SWEEPS_OVER_THE_LIMIT);
         }
@@ -133,8 +133,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     #[inline]
     pub(super) fn write_off(&mut self) {
         if let Some(ledger) = &self.books.ledger {
-            ledger.reclaimed(&self.garbage[self.garbage_written_off..]);
-            self.garbage_written_off = self.garbage.len();
+            ledger.reclaimed(&self.upkeep.garbage.versions[self.upkeep.garbage_written_off..]);
+            self.upkeep.garbage_written_off = self.upkeep.garbage.versions.len();
         }
     }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_wal::Timestamp;
-use chain::{Chain, Version};
+use chain::{Chain, Garbage, Version};
 use clock::Clock;
 use front::Front;
 use loom::thread::spawn;
@@ -180,7 +180,7 @@ fn what_is_dropped_at_once_nobody_asks_for() {
                 let previous = chain.replace(version(2));
                 sequencer.raise(2);
                 if !readers.nobody_reads() {
-                    chain.keep(previous);
+                    chain.keep(previous, &mut Garbage::new());
                 }
             })
         };
@@ -189,6 +189,32 @@ fn what_is_dropped_at_once_nobody_asks_for() {
         assert_eq!(found, Some(reader.timestamp().0));
         writer.join().unwrap();
         drop(reader);
+        assert!(readers.nobody_reads());
+    });
+}
+
+#[test]
+fn a_clone_of_a_reader_is_served_after_it() {
+    loom::model(|| {
+        let sequencer = Sequencer::new(1);
+        let readers = Readers::new(Arc::clone(&sequencer), Clock::new(), None);
+        let chain = Arc::new(Mutex::new(Chain::new(version(1))));
+        let reader = readers.register(Level::Durable);
+        let writer = {
+            let (chain, readers) = (Arc::clone(&chain), Arc::clone(&readers));
+            spawn(move || {
+                chain.lock().push(version(2));
+                sequencer.raise(2);
+                chain.lock().trim(readers.refresh(), &mut Garbage::new());
+            })
+        };
+        let clone = reader.clone();
+        drop(reader);
+        let found = chain.lock().at(clone.timestamp()).and_then(|version| version.value.as_deref().copied());
+        assert_eq!(found, Some(1));
+        writer.join().unwrap();
+        drop(clone);
+        assert_eq!(readers.refresh(), Timestamp(2));
         assert!(readers.nobody_reads());
     });
 }
@@ -203,9 +229,9 @@ fn an_unregistered_reader_finds_a_version_however_the_chain_is_trimmed() {
             spawn(move || {
                 chain.lock().push(version(2));
                 sequencer.raise(2);
-                let mut garbage = Vec::new();
+                let mut garbage = Garbage::new();
                 chain.lock().trim(sequencer.get(Level::Durable), &mut garbage);
-                assert_eq!(garbage.len(), 1);
+                assert_eq!(garbage.versions.len(), 1);
             })
         };
         // H2: takes hold of the chain first, and loads the watermark second.
@@ -235,9 +261,9 @@ fn whoever_is_ended_for_its_age_is_told_so_or_has_read_what_was_there() {
                 assert_eq!(readers.tick(), 1);
                 let horizon = readers.refresh();
                 assert_eq!(horizon, Timestamp(2));
-                let mut garbage = Vec::new();
+                let mut garbage = Garbage::new();
                 chain.lock().trim(horizon, &mut garbage);
-                assert_eq!(garbage.len(), 1);
+                assert_eq!(garbage.versions.len(), 1);
             })
         };
         // V8: the look-up first, the clock second.
@@ -266,7 +292,7 @@ fn what_lies_between_readers_is_reclaimed_and_not_what_they_ask_for() {
                     sequencer.raise(timestamp);
                 }
                 readers.refresh();
-                let mut garbage = Vec::new();
+                let mut garbage = Garbage::new();
                 chain.lock().thin(&readers.read_at(), &mut garbage);
             })
         };

@@ -51,6 +51,16 @@ impl AtomicU64 {
         in_sequence(ordering, || self.0.fetch_add(value, ordering))
     }
 
+    pub(crate) fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        in_sequence(success, || self.0.compare_exchange(current, new, success, failure))
+    }
+
     pub(crate) fn fetch_max(&self, value: u64, ordering: Ordering) -> u64 {
         in_sequence(ordering, || self.0.fetch_max(value, ordering))
     }

@@ -23,10 +23,17 @@ impl<Q: AsRef<str> + ?Sized> Partition<Q> for Placement {
         if !self.by_number {
             return HashPartition.shard(key, hash, shards);
         }
-        let key = key.as_ref().as_bytes();
-        let digits = &key[key.len() - 6..];
-        digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0')) % shards
+        number(*key.as_ref().as_bytes().last_chunk().expect("keys end with their number")) % shards
     }
+}
+
+/// A number of eight digits, all at once: pairs, then fours, then eights, as Lemire does it (2018). Peers have no
+/// partition to pay for.
+fn number(digits: [u8; 8]) -> usize {
+    let digits = u64::from_le_bytes(digits) & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    usize::try_from((fours * 10_000 + (fours >> 32)) & 0xffff_ffff).expect("less than 10^8")
 }
 
 /// Text of some kind, as a key.
@@ -98,10 +105,9 @@ impl<K: Text> Store for Anabranch<K> {
     }
 
     async fn read(&self, keys: &[&str]) -> Outcome<u64> {
-        let snapshot = self.db.snapshot();
         let mut sum = 0;
-        for key in keys {
-            sum += snapshot.get(*key)?.ok_or_else(|| missing(key))?.0;
+        for (key, value) in keys.iter().zip(self.db.get_many(keys.iter().copied())?) {
+            sum += value.ok_or_else(|| missing(key))?.0;
         }
         Ok(sum)
     }
