@@ -78,6 +78,7 @@ pub struct ShardCore<K, V> {
     transactions: BTreeMap<TransactionId, Arrival>,
     next_arrival: u64,
     upkeep: CachePadded<Upkeep<K, V>>,
+    /// The writes of a commit of many, while they are sorted by stripes.
     bulk: Bulk<K, V>,
     /// What takes memory, and what expires.
     books: Books<K, V>,

@@ -392,7 +392,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             Some(value) => {
                 let version = Version { timestamp, expires, value: Some(value) };
                 let chain = Chain::new(version);
-                let is_new = self.entries.upsert(
+                let is_new = self.entries.lock(stripe_of(hash)).upsert(
                     key,
                     hash,
                     chain,

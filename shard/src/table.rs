@@ -110,20 +110,6 @@ impl<K: Eq + Hash, V> Table<K, V> {
         Some(change(&mut known.chain))
     }
 
-    /// Changes the chain of a key, or puts one where there is none, with whatever is given to the one or the other.
-    /// `change` gets the key back, for it is there already.
-    #[inline]
-    pub(crate) fn upsert<W, T>(
-        &self,
-        key: K,
-        hash: KeyHash,
-        with: W,
-        change: impl FnOnce(K, &mut Chain<V>, W) -> T,
-        begin: impl FnOnce(&K, W) -> (Chain<V>, T),
-    ) -> T {
-        self.lock(stripe_of(hash)).upsert(key, hash, with, change, begin)
-    }
-
     /// Locks a stripe, for one write or several. Who has locked one does not wait for another.
     #[inline]
     pub(crate) fn lock(&self, stripe: usize) -> Locked<'_, K, V> {
@@ -201,7 +187,8 @@ pub(crate) struct Locked<'t, K, V> {
 }
 
 impl<K: Eq + Hash, V> Locked<'_, K, V> {
-    /// [`Table::upsert`] of a key of this stripe.
+    /// Changes the chain of a key of this stripe, or puts one where there is none, with whatever is given to the one or
+    /// the other. `change` gets the key back, for it is there already.
     #[inline]
     pub(crate) fn upsert<W, T>(
         &mut self,
