@@ -26,6 +26,9 @@ const STREAM_ENTRIES_PER_POLL: usize = 256;
 /// After an error (the engine was closed, or the scan is too old), the scan ends.
 pub struct Scan<K, V> {
     cursors: Vec<Cursor<K, V>>,
+    /// The cursors that have something left, the nearest one last, as seen from the end that was taken from last.
+    order: Vec<usize>,
+    ordered_for: Option<End>,
     /// The transaction's own writes within the bounds, which hide what the shards have.
     own: VecDeque<(K, Option<Arc<V>>)>,
     timestamp: Timestamp,
@@ -73,6 +76,8 @@ impl<K: Key, V: Value> Scan<K, V> {
         };
         Self {
             cursors: shards.iter().map(cursor).collect(),
+            order: Vec::with_capacity(shards.len()),
+            ordered_for: None,
             own,
             timestamp: reader.timestamp(),
             moment,
@@ -126,8 +131,7 @@ impl<K: Key, V: Value> Scan<K, V> {
                     _ => (false, true),
                 },
             };
-            let stored =
-                if take_stored { nearest.and_then(|index| self.cursors[index].take(end)) } else { None };
+            let stored = if take_stored { self.take_nearest(end) } else { None };
             if !take_own {
                 return stored;
             }
@@ -144,20 +148,36 @@ impl<K: Key, V: Value> Scan<K, V> {
 
     /// The cursor with the first key, or with the last.
     fn nearest_cursor(&mut self, end: End) -> Option<usize> {
-        let at = (self.timestamp, self.moment);
-        let mut nearest: Option<(&K, usize)> = None;
-        for (index, cursor) in self.cursors.iter_mut().enumerate() {
-            cursor.fill(end, at);
-            let Some(key) = cursor.peek(end) else { continue };
-            let is_nearer = nearest.is_none_or(|(other, _)| match end {
-                End::Front => key < other,
-                End::Back => key > other,
-            });
-            if is_nearer {
-                nearest = Some((key, index));
+        if self.ordered_for != Some(end) {
+            self.ordered_for = Some(end);
+            self.order.clear();
+            for cursor in 0..self.cursors.len() {
+                self.put_in_order(cursor, end);
             }
         }
-        nearest.map(|(_, index)| index)
+        self.order.last().copied()
+    }
+
+    /// Takes the nearest entry, and gives its cursor the place that its next one has.
+    fn take_nearest(&mut self, end: End) -> Option<(K, Arc<V>)> {
+        let cursor = self.order.pop()?;
+        let entry = self.cursors[cursor].take(end);
+        self.put_in_order(cursor, end);
+        entry
+    }
+
+    fn put_in_order(&mut self, cursor: usize, end: End) {
+        self.cursors[cursor].fill(end, (self.timestamp, self.moment));
+        let Some(key) = self.cursors[cursor].peek(end) else { return };
+        let is_nearer = |other: &usize| {
+            self.cursors[*other].peek(end).is_some_and(|other| match end {
+                End::Front => other < key,
+                End::Back => other > key,
+            })
+        };
+        // From the near end, as what comes next is mostly near.
+        let nearer = self.order.iter().rev().take_while(|other| is_nearer(other)).count();
+        self.order.insert(self.order.len() - nearer, cursor);
     }
 }
 
