@@ -135,19 +135,23 @@ async fn blind<K: Key, V: Value, P: Partition<K>>(
     shared: Shared<K, V>,
     at: usize,
     first: u64,
-    rows: Vec<Numbered<K, V>>,
+    mut rows: Vec<Numbered<K, V>>,
     encoded: EncodedWrites,
     sent: u64,
 ) -> Done {
     let value = |row| if let Row::Put(value) = row { Some(value) } else { None };
     let mut part = Part { encoded, ..Part::new(Validation::Blind) };
     part.reserve(rows.len());
-    for Numbered { key, hash, row, .. } in rows {
+    for Numbered { key, hash, row, .. } in rows.drain(..) {
         part.write((key, hash), value(row), Expiry::NEVER);
     }
     let bytes = part.encoded.bytes() as u64;
     let submitted = handle.inner().submit_blind(at, part).await;
-    shared.lock().applied(at, first, submitted.is_ok());
+    {
+        let mut state = shared.lock();
+        state.keep_room(rows);
+        state.applied(at, first, submitted.is_ok());
+    }
     let outcome = match submitted {
         Ok(timestamp) => handle.inner().acknowledged(handle.level(), timestamp).await,
         Err(error) => Err(error),

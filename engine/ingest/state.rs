@@ -84,6 +84,9 @@ pub(super) struct State<K, V> {
     expires: bool,
     /// One for each shard; in exact mode one for all.
     pub(super) gathering: Vec<Gathering<K, V>>,
+    /// Room for rows that batches have given back: made anew by producers and given up by the driver, it would go from
+    /// one thread to the other.
+    spare: Vec<Vec<Numbered<K, V>>>,
     pub(super) begun: VecDeque<Begun<K, V>>,
     /// The first rows of batches that were begun and are not applied, and not acknowledged.
     pub(super) unapplied: BTreeSet<u64>,
@@ -115,6 +118,7 @@ impl<K: Key, V: Value> State<K, V> {
             durable,
             expires,
             gathering: (0..gatherings).map(|_| Gathering::default()).collect(),
+            spare: Vec::new(),
             begun: VecDeque::new(),
             unapplied: BTreeSet::new(),
             unacknowledged: BTreeSet::new(),
@@ -203,7 +207,7 @@ impl<K: Key, V: Value> State<K, V> {
         let Some(&Numbered { number: first, .. }) = gathering.rows.first() else { return };
         // The next batch will be about as large.
         let next = Gathering {
-            rows: Vec::with_capacity(gathering.rows.len()),
+            rows: self.spare.pop().unwrap_or_else(|| Vec::with_capacity(gathering.rows.len())),
             encoded: EncodedWrites::with_capacity(gathering.encoded.bytes() * 9 / 8),
             ..Gathering::default()
         };
@@ -259,6 +263,13 @@ impl<K: Key, V: Value> State<K, V> {
         self.begun.push_back(Begun::Exact { first, rows, offsets, bytes });
         self.driver_is_due |= self.driver.is_some();
         self.wake_driver();
+    }
+
+    /// Takes back the room of a batch's rows.
+    pub(super) fn keep_room(&mut self, rows: Vec<Numbered<K, V>>) {
+        if self.spare.len() < self.gathering.len() {
+            self.spare.push(rows);
+        }
     }
 
     /// Begins everything that may be, in the order of its rows.

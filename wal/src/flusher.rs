@@ -248,19 +248,26 @@ impl Flusher {
         if full {
             self.put(BatchKind::Seal, Part::NONE, &[]);
         }
-        let output = Bytes::copy_from_slice(&self.output);
+        let output = Bytes::from(std::mem::take(&mut self.output));
         let length = output.len() as u64;
         let SegmentFile { file, path, .. } = &active.file;
         active.dirty =
             full || !sync || is_planted(Bug::SyncRetried) || is_planted(Bug::AcknowledgedBeforeSync);
         if active.dirty {
-            write_all_at(&**file, path, active.offset, output).await?;
+            write_all_at(&**file, path, active.offset, output.clone()).await?;
         } else {
             add(&self.control.counters.syncs, 1);
             let started = Instant::now();
             let wait = if part.records <= 1 { Wait::Awake } else { Wait::Asleep };
-            file.write_and_sync(active.offset, output, wait).await.map_err(|error| error.at(path))?;
+            let written = file.write_and_sync(active.offset, output.clone(), wait);
+            written.await.map_err(|error| error.at(path))?;
             self.control.counters.synced(started.elapsed(), self.ring.log.id());
+        }
+        // The disk is done with it, but for a thread that may not have let go of it yet.
+        if let Ok(output) = output.try_into_mut()
+            && output.capacity() <= BUFFER_BYTES_KEPT
+        {
+            self.output = output.into();
         }
         add(&self.control.counters.written_bytes, length);
         // Promises alone make no checkpoint due: there is nothing new for it to hold.
