@@ -20,7 +20,7 @@ use futures_sink::Sink;
 use parking_lot::Mutex;
 
 use self::driver::{Driver, Shared};
-use self::state::{State, Waits};
+use self::state::State;
 use crate::{Error, Handle};
 
 pub use self::options::{IngestError, IngestOptions, IngestReport};
@@ -54,7 +54,8 @@ pub struct Ingest<K: Key, V: Value, P = HashPartition> {
     exact: bool,
     started: Duration,
     scratch: EncodedWrites,
-    waits: Waits,
+    /// This producer was made to wait.
+    stalled: bool,
     /// A flush under way waits for what stands before this row.
     flushing: Option<u64>,
 }
@@ -68,7 +69,7 @@ impl<K: Key, V: Value, P> Clone for Ingest<K, V, P> {
             exact: self.exact,
             started: self.started,
             scratch: EncodedWrites::new(),
-            waits: Waits::default(),
+            stalled: false,
             flushing: None,
         }
     }
@@ -94,7 +95,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         let started = inner.env.now();
         inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));
         let (scratch, exact) = (EncodedWrites::new(), options.exact);
-        Self { handle, shared, exact, started, scratch, waits: Waits::default(), flushing: None }
+        Self { handle, shared, exact, started, scratch, stalled: false, flushing: None }
     }
 
     /// Adds a row, and waits if too many batches are under way. `Ok` does not mean that the row is in; see
@@ -158,7 +159,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         let mut sent = Some((key, row));
         let took_it = poll_fn(|context| {
             let mut state = self.shared.lock();
-            let room = ready!(state.poll_room(context, &mut self.waits));
+            let room = ready!(state.poll_room(context, &mut self.stalled));
             if let (Ok(()), Some((key, row))) = (&room, sent.take()) {
                 match &encoded {
                     Ok(place) => state.gather(*place, key, row, &self.scratch),
@@ -231,7 +232,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     }
 
     fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
-        self.shared.lock().poll_room(context, &mut self.waits)
+        self.shared.lock().poll_room(context, &mut self.stalled)
     }
 
     fn poll_flushed(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {

@@ -67,15 +67,6 @@ pub(super) struct Done {
     pub(super) failed: Option<(u64, Error)>,
 }
 
-/// How a producer waits.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Waits {
-    /// It was made to wait.
-    stalled: bool,
-    /// It has let other tasks run, so that the driver may.
-    gave_way: bool,
-}
-
 #[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with one another")]
 pub(super) struct State<K, V> {
     pub(super) options: IngestOptions,
@@ -103,9 +94,6 @@ pub(super) struct State<K, V> {
     pub(super) report: IngestReport,
     producers: Vec<Waker>,
     pub(super) driver: Option<Waker>,
-    /// The driver was started, or was woken for a batch, and has not come yet. A runtime may keep it for the thread
-    /// that woke it, which is the producer's; so the producer gives way, once, and they run side by side.
-    driver_is_due: bool,
     pub(super) driver_is_gone: bool,
     pub(super) senders: usize,
 }
@@ -131,7 +119,6 @@ impl<K: Key, V: Value> State<K, V> {
             report: IngestReport::default(),
             producers: Vec::new(),
             driver: None,
-            driver_is_due: true,
             driver_is_gone: false,
             senders: 1,
         }
@@ -219,7 +206,6 @@ impl<K: Key, V: Value> State<K, V> {
         } else {
             self.blind(at, rows, encoded)
         });
-        self.driver_is_due |= self.driver.is_some();
         self.wake_driver();
     }
 
@@ -261,7 +247,6 @@ impl<K: Key, V: Value> State<K, V> {
             self.unacknowledged.insert(first);
         }
         self.begun.push_back(Begun::Exact { first, rows, offsets, bytes });
-        self.driver_is_due |= self.driver.is_some();
         self.wake_driver();
     }
 
@@ -291,7 +276,6 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// What may be handed over now.
     pub(super) fn take_begun(&mut self) -> Vec<Begun<K, V>> {
-        self.driver_is_due = false;
         let mut taken = Vec::new();
         for begun in std::mem::take(&mut self.begun) {
             let applying = match &begun {
@@ -470,22 +454,17 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn poll_room(
         &mut self,
         context: &Context<'_>,
-        waits: &mut Waits,
+        stalled: &mut bool,
     ) -> Poll<Result<(), IngestError>> {
         if let Some(failed) = self.poll_failure(context) {
             return failed;
         }
         if self.unacknowledged.len() >= self.options.batches_in_flight {
-            self.report.stalls += u64::from(!waits.stalled);
-            waits.stalled = true;
+            self.report.stalls += u64::from(!*stalled);
+            *stalled = true;
             return self.wait(context);
         }
-        if self.driver_is_due && !waits.gave_way {
-            waits.gave_way = true;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        *waits = Waits { stalled: false, gave_way: self.driver_is_due };
+        *stalled = false;
         Poll::Ready(Ok(()))
     }
 

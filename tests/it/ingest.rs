@@ -32,21 +32,6 @@ async fn everything_sent_is_there_after_finish_and_after_reopening() {
 }
 
 #[tokio::test]
-async fn batches_go_in_while_their_producer_goes_on() {
-    // One thread, and room for everything: who sends is never made to wait, and lets the batches go in all the same.
-    let engine = in_memory::<u64, u64>(1).await;
-    let db = engine.handle();
-    let mut sink = db.ingest(IngestOptions::default().batch_rows(10).batches_in_flight(1_000));
-    for key in 0..100 {
-        within(sink.send(key, key)).await.unwrap();
-        let in_already = u64::try_from(db.len().unwrap()).unwrap();
-        assert!(in_already >= key / 10 * 10, "{in_already} after {key}");
-    }
-    within(sink.finish()).await.unwrap();
-    assert_eq!(db.len().unwrap(), 100);
-}
-
-#[tokio::test]
 async fn writes_to_one_key_keep_their_order() {
     let engine = in_memory::<u64, u64>(4).await;
     let db = engine.handle();
