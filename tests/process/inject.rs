@@ -197,7 +197,7 @@ async fn killed_at_a_write() {
 }
 
 /// A commit that waits for a new segment, of which there can be none: it is told so, has no timestamp, and
-/// the next finds one.
+/// one of the next finds one. Two tries fail: the first may be one that nobody waits for yet, on a slow machine.
 #[tokio::test]
 #[ignore = "needs strace: makes system calls fail"]
 async fn no_space_for_a_new_segment_is_a_full_disk_and_the_engine_goes_on() {
@@ -207,12 +207,12 @@ async fn no_space_for_a_new_segment_is_a_full_disk_and_the_engine_goes_on() {
         let mut plan = Plan::new(&database, 1, &mut Random::new(1), Mode::Full);
         (plan.work, plan.operations) = (Work::HugeFirst, 30);
         let path = Some(database.join("log-0000-0001.wal"));
-        let injection = Injection { call, effect: "error=ENOSPC", when: "1".into(), path };
+        let injection = Injection { call, effect: "error=ENOSPC", when: "1..2".into(), path };
         let log = directory.path().join("strace.log");
         let ended = lead(&plan, Content::default(), &injection.command(&log), Kill::Never).await.unwrap();
         let History { refused, failures, setbacks, closed, .. } = &ended.history;
         let full = setbacks.iter().filter(|setback| setback.error == "DiskFull").count();
-        assert!(full == 1 && setbacks.len() == 1, "{call}: {setbacks:?}");
+        assert!((1..=2).contains(&full) && setbacks.len() == full, "{call}: {setbacks:?}");
         assert!(setbacks[0].message.contains("No space left on device"), "{call}: {setbacks:?}");
         assert_eq!((refused, failures.len()), (&None, 0), "{call}");
         assert!(closed.as_ref().is_some_and(|closed| closed.error == "Ok"), "{call}: {closed:?}");
