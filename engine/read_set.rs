@@ -21,7 +21,6 @@ pub(crate) struct ReadSet<K> {
 }
 
 /// A key, and where it is.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Read<K> {
     pub(crate) key: K,
     pub(crate) hash: KeyHash,
