@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_shard::{
-    Changed, CommitsRefused, Expiry, Gone, HashPartition, Inline, Key, Level, Part, Partition, Updated,
-    Validation, Value,
+    Changed, CommitsRefused, HashPartition, Inline, Key, Level, Part, Partition, Updated, Validation, Value,
 };
 use anabranch_wal::EncodedWrites;
 
@@ -165,8 +164,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
     pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
-        let expires = self.inner.default_expiry();
-        self.insert_expiring(key, value, expires).await
+        self.insert_expiring(key, value, None).await
     }
 
     /// Sets a key to a value that expires: so long from now it is as good as removed. As [`Handle::insert`], which
@@ -178,27 +176,29 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// # Errors
     /// As for [`Handle::insert`]; [`Error::Config`] for a time of zero, or of more than a thousand years.
     pub async fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Result<(), Error> {
-        let expires = self.inner.expiry_after(ttl)?;
-        self.insert_expiring(key, value, expires).await
+        self.insert_expiring(key, value, Some(ttl)).await
     }
 
-    async fn insert_expiring(&self, key: K, value: V, expires: Expiry) -> Result<(), Error> {
+    async fn insert_expiring(&self, key: K, value: V, ttl: Option<Duration>) -> Result<(), Error> {
+        let expires = match ttl {
+            None => self.inner.default_expiry(),
+            Some(ttl) => self.inner.expiry_after(ttl)?,
+        };
         self.inner.check_writable()?;
         let mut encoded = EncodedWrites::new();
         if self.inner.durable {
             encode(&mut encoded, &key, Some(&value), expires)?;
         }
         let (shard, hash) = self.inner.place(&key);
-        let outcome = match shard.write_at_once((key, hash), Some(Arc::new(value)), expires, &encoded) {
-            Inline::Done(timestamp) => Ok(Ok(timestamp)),
-            Inline::Poisoned => Err(Gone),
+        let timestamp = match shard.write_at_once(key, hash, Some(Arc::new(value)), expires, &encoded) {
+            Inline::Done(timestamp) => timestamp,
+            Inline::Poisoned => return Err(self.inner.gone()),
             Inline::InTheWay((key, value)) => {
                 let mut part = Part { encoded, ..Part::new(Validation::Blind) };
                 part.write((key, hash), value, expires);
-                shard.commit(part, None).await
+                self.inner.unvalidated(shard.commit(part, None).await)?
             }
         };
-        let timestamp = self.inner.unvalidated(outcome)?;
         self.inner.acknowledged(self.level, timestamp).await
     }
 
@@ -211,7 +211,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         K: Borrow<Q>,
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        Ok(self.change(key.to_owned(), |_| Changed::Remove).await?.old)
+        let mut removed = Updated::default();
+        self.change(key.to_owned(), |_| Changed::Remove, &mut removed).await?;
+        Ok(removed.old)
     }
 
     /// Removes a key as an eviction does, and says whether it was there. The same as [`Handle::remove`], without
@@ -246,24 +248,28 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
             Some(new) => Changed::Put(Arc::new(new)),
             None => Changed::Remove,
         };
-        Ok(self.change(key, change).await?.new)
+        let mut updated = Updated::default();
+        self.change(key, change, &mut updated).await?;
+        Ok(updated.new)
     }
 
     async fn change(
         &self,
         key: K,
         mut change: impl FnMut(Option<&V>) -> Changed<V> + Send + 'static,
-    ) -> Result<Updated<V>, Error> {
+        updated: &mut Updated<V>,
+    ) -> Result<(), Error> {
         self.inner.check_writable()?;
         let (shard, hash) = self.inner.place(&key);
-        let outcome = match shard.change_at_once((key, hash), &mut change) {
-            Inline::Done(outcome) => Ok(outcome),
-            Inline::Poisoned => Err(Gone),
-            Inline::InTheWay(key) => shard.update(key, Box::new(change)).await,
-        };
-        let updated = self.inner.unvalidated(outcome)?;
-        self.inner.acknowledged(self.level, updated.timestamp).await?;
-        Ok(updated)
+        match shard.change_at_once(key, hash, &mut change, updated) {
+            Inline::Done(Ok(())) => {}
+            Inline::Done(Err(reject)) => return self.inner.unvalidated(Ok(Err(reject))),
+            Inline::Poisoned => return Err(self.inner.gone()),
+            Inline::InTheWay(key) => {
+                *updated = self.inner.unvalidated(shard.update(key, Box::new(change)).await)?;
+            }
+        }
+        self.inner.acknowledged(self.level, updated.timestamp).await
     }
 
     /// Begins a read-write transaction, to be committed by hand.

@@ -219,11 +219,14 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
                     Failed::Conflict(newer)
                 }
             }),
-            Err(Gone) => {
-                let fault = self.health().fault().cloned().unwrap_or(Fault::Closed);
-                Err(Failed::Error(Error::in_flight(fault)))
-            }
+            Err(Gone) => Err(Failed::Error(self.gone())),
         }
+    }
+
+    /// What it means for a commit in flight that its shard has ended.
+    #[cold]
+    pub(crate) fn gone(&self) -> Error {
+        Error::in_flight(self.health().fault().cloned().unwrap_or(Fault::Closed))
     }
 
     /// [`Inner::outcome`] of what is not validated.

@@ -186,6 +186,10 @@ impl<V> Chain<V> {
         Self { newest, older: None, marks: 0, access: AtomicU32::new(0) }
     }
 
+    pub(crate) fn into_newest(self) -> Version<V> {
+        self.newest
+    }
+
     pub(crate) const fn is_remembered(&self) -> bool {
         self.marks & REMEMBERED != 0
     }

@@ -132,9 +132,9 @@ struct Admitted<K, V> {
 }
 
 /// What became of a change that ran.
-pub(crate) enum Ran<K, V> {
+pub(crate) enum Ran<K> {
     /// It was applied, or changed nothing.
-    Done(Updated<V>, Option<AppliedPart>),
+    Done(Option<AppliedPart>),
     Failed(Reject),
     /// The log has no room for its result, which takes so many bytes.
     NoRoom(K, u64),
@@ -342,7 +342,8 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Writes one key at once, without a look at what is there. Gives it back if it would have to wait.
     pub(crate) fn write_at_once(
         &mut self,
-        (key, hash): (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         value: Option<Arc<V>>,
         expires: Expiry,
         encoded: &EncodedWrites,
@@ -357,32 +358,40 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.in_line, 1);
         let timestamp = self.sequencer.take(1);
-        Ok(self.apply_one(timestamp, (key, hash), (value, expires), encoded, reservation))
+        Ok(self.apply_one(timestamp, key, hash, (value, expires), encoded, reservation))
     }
 
     /// Changes one key at once, or gives it back if it would have to wait.
     pub(crate) fn change_at_once(
         &mut self,
-        (key, hash): (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
-    ) -> Result<Ran<K, V>, K> {
+        updated: &mut Updated<V>,
+    ) -> Result<Ran<K>, K> {
         let reservation = if self.log.is_some() { UPDATE_RESERVATION_BYTES } else { 0 };
         if !self.is_clear_for(&Footprint::of_write(&key)) || !self.try_reserve(reservation) {
             return Err(key);
         }
-        Ok(self.change((key, hash), change, reservation))
+        Ok(self.change(key, hash, change, reservation, updated))
     }
 
     /// Ends a commit that ran at once: what [`ShardCore::finish_batch`] does beside answering. Mostly nothing is left.
     pub(crate) fn finish_at_once(&mut self) -> Option<Leftovers<V>> {
         let governed = self.tidy(1);
-        let garbage = if self.upkeep.garbage.versions.len() < GARBAGE_KEPT {
+        let Upkeep { garbage, garbage_written_off, .. } = &mut *self.upkeep;
+        let versions = &mut garbage.versions;
+        *garbage_written_off = versions.len();
+        if governed.is_none() && versions.len() < GARBAGE_KEPT {
+            return None;
+        }
+        let garbage = if versions.len() < GARBAGE_KEPT {
             Vec::new()
         } else {
-            std::mem::replace(&mut self.upkeep.garbage.versions, Vec::with_capacity(2 * GARBAGE_KEPT))
+            *garbage_written_off = 0;
+            std::mem::replace(versions, Vec::with_capacity(2 * GARBAGE_KEPT))
         };
-        self.upkeep.garbage_written_off = self.upkeep.garbage.versions.len();
-        (governed.is_some() || !garbage.is_empty()).then_some(Leftovers { garbage, governed })
+        Some(Leftovers { garbage, governed })
     }
 
     fn tidy(&mut self, commits: usize) -> Option<AppliedPart> {
@@ -520,8 +529,9 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn run_update(&mut self, update: Update<K, V>, reservation: u64) {
         let Update { key, mut change, reply, permit } = update;
         let hash = self.map.hash(&key);
-        match self.change((key, hash), &mut *change, reservation) {
-            Ran::Done(updated, applied) => {
+        let mut updated = Updated::default();
+        match self.change(key, hash, &mut *change, reservation, &mut updated) {
+            Ran::Done(applied) => {
                 if let Some(applied) = applied {
                     self.outbox.applied(applied);
                 }
@@ -542,30 +552,41 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     /// Runs a change, and applies what comes of it. The reservation is used or given back.
     fn change(
         &mut self,
-        (key, hash): (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
         reservation: u64,
-    ) -> Ran<K, V> {
+        updated: &mut Updated<V>,
+    ) -> Ran<K> {
+        let (mut changed, mut was_there) = (Ok(Changed::Keep), false);
         let mut run = |old: Option<&Arc<V>>| {
-            let changed = catch_unwind(AssertUnwindSafe(|| {
+            changed = catch_unwind(AssertUnwindSafe(|| {
                 let _inside = CommitsRefused::enter();
                 change(old.map(|old| &**old))
             }));
+            was_there = old.is_some();
             // Who puts something has seen what was there, and is not told of it again.
-            let told = if matches!(changed, Ok(Changed::Put(_))) { None } else { old.cloned() };
-            (changed, told, old.is_some())
+            if !matches!(changed, Ok(Changed::Put(_))) {
+                updated.old = old.cloned();
+            }
         };
+        let (mut seen, mut expires) = (Timestamp::ZERO, Expiry::NEVER);
         // Next to the value: its stripe is only shared meanwhile, and who would write there has this turn.
-        let found = self.map.with_newest_live(&key, hash, |seen, old, expires| (run(old), seen, expires));
-        let ((changed, old, was_there), seen, expires) =
-            found.unwrap_or_else(|| (run(None), Timestamp::ZERO, Expiry::NEVER));
+        let found = self.map.with_newest_live(&key, hash, |newest, old, until| {
+            (seen, expires) = (newest, until);
+            run(old);
+        });
+        if found.is_none() {
+            run(None);
+        }
         let new = match changed {
             Ok(Changed::Put(new)) => Some(new),
             Ok(Changed::Remove) if was_there => None,
             // V9: nothing changes; what was seen must be durable before it is confirmed.
             Ok(Changed::Remove | Changed::Keep) => {
                 self.unreserve(reservation);
-                return Ran::Done(Updated { timestamp: seen, new: old.clone(), old }, None);
+                (updated.timestamp, updated.new) = (seen, updated.old.clone());
+                return Ran::Done(None);
             }
             Err(panic) => {
                 self.unreserve(reservation);
@@ -597,9 +618,16 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         }
         add(&self.counters.updates, 1);
         let timestamp = self.sequencer.take(1);
-        let value = (new.clone(), expires);
-        let applied = self.apply_one(timestamp, (key, hash), value, &encoded, reservation.max(needed));
-        Ran::Done(Updated { timestamp, old, new }, Some(applied))
+        updated.timestamp = timestamp;
+        updated.new.clone_from(&new);
+        Ran::Done(Some(self.apply_one(
+            timestamp,
+            key,
+            hash,
+            (new, expires),
+            &encoded,
+            reservation.max(needed),
+        )))
     }
 
     fn try_reserve(&self, bytes: u64) -> bool {
@@ -607,17 +635,19 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     }
 
     /// [`ShardCore::apply`] of one key.
+    #[inline]
     fn apply_one(
         &mut self,
         timestamp: Timestamp,
-        key: (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         (value, expires): (Option<Arc<V>>, Expiry),
         encoded: &EncodedWrites,
         reservation: u64,
     ) -> AppliedPart {
         // T3: what is logged is logged first.
         let publish = if self.log.is_none() { Publish::AtOnce } else { Publish::Later };
-        let published = self.store(timestamp, key, value, expires, publish);
+        let published = self.store(timestamp, key, hash, value, expires, publish);
         let applied = append(self.log.as_deref(), timestamp, encoded, &self.own_log, reservation);
         AppliedPart { published, ..applied }
     }
@@ -636,7 +666,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
             if in_bulk && expires == Expiry::NEVER {
                 self.bulk.add(key, hash, Version { timestamp, expires, value });
             } else {
-                self.store(timestamp, (key, hash), value, expires, Publish::Later);
+                self.store(timestamp, key, hash, value, expires, Publish::Later);
             }
         }
         if in_bulk {
@@ -654,12 +684,12 @@ impl<K: Key, V: Value> ShardCore<K, V> {
     fn store(
         &mut self,
         timestamp: Timestamp,
-        key: (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         value: Option<Arc<V>>,
         expires: Expiry,
         publish: Publish,
     ) -> bool {
-        let hash = key.1;
         let horizon = self.readers.horizon();
         self.upkeep.reclaimed = self.upkeep.reclaimed.max(horizon);
         let removes = value.is_none();
@@ -667,10 +697,10 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let publishes_to = (publish == Publish::AtOnce).then_some(&*self.sequencer);
         let reclaim = Reclaim { horizon, readers: &self.readers, publishes_to };
         let written = if expires == Expiry::NEVER && self.books.are_closed() {
-            self.map.apply(key, version, &reclaim, &mut self.upkeep.garbage, &mut ())
+            self.map.apply(key, hash, version, &reclaim, &mut self.upkeep.garbage, &mut ())
         } else {
             let mut entry = self.books.entry(&self.map);
-            let written = self.map.apply(key, version, &reclaim, &mut self.upkeep.garbage, &mut entry);
+            let written = self.map.apply(key, hash, version, &reclaim, &mut self.upkeep.garbage, &mut entry);
             if removes {
                 self.books.removed(&self.map);
             }
@@ -787,6 +817,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
 }
 
 /// Logs what was applied; T3: before it is reported.
+#[inline]
 fn append(
     log: Option<&Log>,
     timestamp: Timestamp,

@@ -100,37 +100,58 @@ impl<K: Key, V: Value> Shard<K, V> {
     /// otherwise gives it back for [`Shard::commit`].
     pub fn write_at_once(
         &self,
-        key: (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         value: Option<Arc<V>>,
         expires: Expiry,
         encoded: &EncodedWrites,
     ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
-        let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key.0, value)) };
-        let ran = turn.run_at_once(core, |core| core.write_at_once(key, value, expires, encoded));
-        let Some((written, leftovers)) = ran else { return Inline::Poisoned };
-        turn.report(written.as_ref().map_or(&[], std::slice::from_ref), leftovers);
-        match written {
-            Ok(applied) => Inline::Done(applied.timestamp),
-            Err(write) => Inline::InTheWay(write),
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
+        let (mut timestamp, mut back) = (Timestamp::ZERO, None);
+        let ran =
+            turn.run_at_once(core, |core| match core.write_at_once(key, hash, value, expires, encoded) {
+                Ok(applied) => {
+                    timestamp = applied.timestamp;
+                    Some(applied)
+                }
+                Err(write) => {
+                    back = Some(write);
+                    None
+                }
+            });
+        match back {
+            _ if !ran => Inline::Poisoned,
+            None => Inline::Done(timestamp),
+            Some(write) => Inline::InTheWay(write),
         }
     }
 
-    /// Changes one key in line, if the shard is idle and nothing is in the way; otherwise gives the key back for
-    /// [`Shard::update`], for which the change may run again.
+    /// Changes one key in line, if the shard is idle and nothing is in the way, and writes into `updated` what that did;
+    /// otherwise gives the key back for [`Shard::update`], for which the change may run again.
     pub fn change_at_once(
         &self,
-        key: (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         change: &mut dyn FnMut(Option<&V>) -> Changed<V>,
-    ) -> Inline<Result<Updated<V>, Reject>, K> {
-        let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key.0) };
-        let ran = turn.run_at_once(core, |core| core.change_at_once(key, change));
-        let Some((changed, leftovers)) = ran else { return Inline::Poisoned };
-        let applied = if let Ok(Ran::Done(_, applied)) = &changed { *applied } else { None };
-        turn.report(applied.as_slice(), leftovers);
-        match changed {
-            Ok(Ran::Done(updated, _)) => Inline::Done(Ok(updated)),
-            Ok(Ran::Failed(reject)) => Inline::Done(Err(reject)),
-            Ok(Ran::NoRoom(key, _)) | Err(key) => Inline::InTheWay(key),
+        updated: &mut Updated<V>,
+    ) -> Inline<Result<(), Reject>, K> {
+        let Some((turn, core)) = self.hold() else { return Inline::InTheWay(key) };
+        let mut undone = None;
+        let ran = turn.run_at_once(core, |core| match core.change_at_once(key, hash, change, updated) {
+            Ok(Ran::Done(applied)) => applied,
+            Ok(Ran::Failed(reject)) => {
+                undone = Some(Inline::Done(Err(reject)));
+                None
+            }
+            Ok(Ran::NoRoom(key, _)) | Err(key) => {
+                undone = Some(Inline::InTheWay(key));
+                None
+            }
+        });
+        match undone {
+            _ if !ran => Inline::Poisoned,
+            None => Inline::Done(Ok(())),
+            Some(undone) => undone,
         }
     }
 

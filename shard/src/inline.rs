@@ -57,7 +57,7 @@ pub fn commit_inline<K: Key, V: Value>(
             }
             // Outside all turns (F3).
             if let Some(turn) = turn {
-                turn.report(&[applied], leftovers);
+                turn.report(&[applied], &mut leftovers);
             }
             Inline::Done(Ok(applied.timestamp))
         }

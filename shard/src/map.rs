@@ -23,7 +23,7 @@ use crate::pins::Bounds;
 use crate::readers::Readers;
 use crate::router::KeyHash;
 use crate::sequencer::Sequencer;
-use crate::table::{Locked, STRIPES, Table, stripe_of};
+use crate::table::{STRIPES, Slot, Table, stripe_of};
 use crate::{Key, Value};
 
 /// An entry that a scan found.
@@ -92,18 +92,29 @@ const WRITES_PER_LOCK: usize = 64;
 
 /// Writes of one commit, by stripes. Empty in between, with room for the next.
 pub(crate) struct Bulk<K, V> {
-    stripes: [Vec<(K, KeyHash, Version<V>)>; STRIPES],
+    stripes: [StripeWrites<K, V>; STRIPES],
     /// Keys that were not there.
     fresh: Vec<K>,
 }
 
+/// What one commit writes to one stripe.
+struct StripeWrites<K, V> {
+    hashes: Vec<KeyHash>,
+    /// Each as the table will have it if the key is new. What was put together just before it is moved holds the move up
+    /// until every write before it has reached the cache, and those to other slots are slow to.
+    slots: Vec<Slot<K, V>>,
+}
+
 impl<K, V> Bulk<K, V> {
     pub(crate) const fn new() -> Self {
-        Self { stripes: [const { Vec::new() }; STRIPES], fresh: Vec::new() }
+        let stripes = [const { StripeWrites { hashes: Vec::new(), slots: Vec::new() } }; STRIPES];
+        Self { stripes, fresh: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, key: K, hash: KeyHash, version: Version<V>) {
-        self.stripes[stripe_of(hash)].push((key, hash, version));
+        let StripeWrites { hashes, slots } = &mut self.stripes[stripe_of(hash)];
+        hashes.push(hash);
+        slots.push(Slot { key, chain: Chain::new(version) });
     }
 }
 
@@ -390,25 +401,16 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 }
             }
             Some(value) => {
-                let version = Version { timestamp, expires, value: Some(value) };
-                let chain = Chain::new(version);
-                let is_new = self.entries.lock(stripe_of(hash)).upsert(
-                    key,
-                    hash,
-                    chain,
-                    |_, known, chain| {
-                        *known = chain;
-                        false
-                    },
-                    |key, chain| {
-                        self.index.add(key.clone());
-                        (chain, true)
-                    },
-                );
-                if is_new {
-                    self.sizes.versions.fetch_add(1, Ordering::Relaxed);
-                    self.sizes.live.fetch_add(1, Ordering::Relaxed);
+                let chain = Chain::new(Version { timestamp, expires, value: Some(value) });
+                let mut stripe = self.entries.lock(stripe_of(hash));
+                if let Some(known) = stripe.find_mut(&key, hash) {
+                    *known = chain;
+                    return;
                 }
+                self.index.add(key.clone());
+                stripe.insert(Slot { key, chain }, hash);
+                self.sizes.versions.fetch_add(1, Ordering::Relaxed);
+                self.sizes.live.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -416,16 +418,24 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// Adds a version, and trims the key's chain.
     pub(crate) fn apply(
         &self,
-        (key, hash): (K, KeyHash),
+        key: K,
+        hash: KeyHash,
         version: Version<V>,
         reclaim: &Reclaim<'_>,
         garbage: &mut Garbage<V>,
         watch: &mut impl Watch<K, V>,
     ) -> Written<K> {
         let mut stripe = self.entries.lock(stripe_of(hash));
-        self.apply_in(&mut stripe, (key, hash), version, reclaim, garbage, watch, &mut |key| {
-            self.index.add(key);
-        })
+        if let Some(chain) = stripe.find_mut(&key, hash) {
+            watch.goes_on(&key, chain, &version);
+            return self.goes_on(key, chain, version, reclaim, garbage);
+        }
+        let mut slot = Slot { key, chain: Chain::new(version) };
+        watch.begins(&slot.key, &mut slot.chain);
+        self.index.add(slot.key.clone());
+        let remembered = self.begins(&mut slot);
+        stripe.insert(slot, hash);
+        Written { remembered, published: false }
     }
 
     /// Adds versions of one commit, each of another key that nothing is noted of, by stripes: each is locked once for many,
@@ -438,83 +448,86 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         mut remember: impl FnMut(K, KeyHash),
     ) {
         let Bulk { stripes, fresh } = bulk;
-        for (stripe, writes) in stripes.iter_mut().enumerate().filter(|(_, writes)| !writes.is_empty()) {
-            let mut writes = writes.drain(..);
-            while writes.len() > 0 {
+        for (stripe, StripeWrites { hashes, slots }) in stripes.iter_mut().enumerate() {
+            while !slots.is_empty() {
                 let mut stripe = self.entries.lock(stripe);
-                for (key, hash, version) in writes.by_ref().take(WRITES_PER_LOCK) {
-                    let add = &mut |key| fresh.push(key);
-                    let written =
-                        self.apply_in(&mut stripe, (key, hash), version, reclaim, garbage, &mut (), add);
-                    if let Some(key) = written.remembered {
+                let from = slots.len().saturating_sub(WRITES_PER_LOCK);
+                // Which of them are there is looked up first. Nothing is written meanwhile, so that they wait for memory
+                // side by side.
+                let written = slots[from..].iter().zip(&hashes[from..]);
+                let known: SmallVec<[bool; WRITES_PER_LOCK]> =
+                    written.map(|(slot, hash)| stripe.contains(&slot.key, *hash)).collect();
+                for is_known in known.into_iter().rev() {
+                    let (Some(hash), Some(slot)) = (hashes.pop(), slots.last_mut()) else { break };
+                    let remembered = if is_known {
+                        let Some(Slot { key, chain: begun }) = slots.pop() else { break };
+                        let Some(chain) = stripe.find_mut(&key, hash) else { break };
+                        self.goes_on(key, chain, begun.into_newest(), reclaim, garbage).remembered
+                    } else {
+                        fresh.push(slot.key.clone());
+                        let remembered = self.begins(slot);
+                        if let Some(slot) = slots.pop() {
+                            stripe.insert(slot, hash);
+                        }
+                        remembered
+                    };
+                    if let Some(key) = remembered {
                         remember(key, hash);
                     }
                 }
             }
+            slots.shrink_to(BULK_KEPT);
+            hashes.shrink_to(BULK_KEPT);
         }
         self.index.add_all(fresh);
-        for writes in stripes {
-            writes.shrink_to(BULK_KEPT);
-        }
         fresh.shrink_to(BULK_KEPT);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what `apply` and `apply_all` have in common")]
+    /// A key that is there gets one more version.
     #[inline]
-    fn apply_in(
+    fn goes_on(
         &self,
-        stripe: &mut Locked<'_, K, V>,
-        (key, hash): (K, KeyHash),
+        key: K,
+        chain: &mut Chain<V>,
         version: Version<V>,
         reclaim: &Reclaim<'_>,
         garbage: &mut Garbage<V>,
-        watch: &mut impl Watch<K, V>,
-        add: &mut impl FnMut(K),
     ) -> Written<K> {
         let before = garbage.versions.len();
-        let lives = version.value.is_some();
-        let with = (version, watch, &mut *garbage);
-        let written = stripe.upsert(
-            key,
-            hash,
-            with,
-            |key, chain, (version, watch, garbage)| {
-                watch.goes_on(&key, chain, &version);
-                self.count_live(chain.newest().value.is_some(), lives);
-                let timestamp = version.timestamp;
-                let previous = chain.replace(version);
-                let published = reclaim.publishes_to.is_some();
-                let is_behind = reclaim.publishes_to.is_some_and(|sequencer| sequencer.publish(timestamp));
-                // H6, in this order.
-                let horizon = if is_behind && reclaim.readers.nobody_reads() {
-                    garbage.versions.push(previous);
-                    timestamp
-                } else {
-                    chain.keep(previous, garbage);
-                    reclaim.horizon
-                };
-                chain.trim(horizon, garbage);
-                if chain.is_long() {
-                    chain.thin(&reclaim.readers.read_at(), garbage);
-                }
-                let first_time = chain.has_leftovers() && !chain.is_remembered();
-                if first_time {
-                    chain.set_remembered(true);
-                }
-                Written { remembered: first_time.then_some(key), published }
-            },
-            |key, (version, watch, _)| {
-                self.count_live(false, lives);
-                let mut chain = Chain::new(version);
-                chain.set_remembered(chain.has_leftovers());
-                watch.begins(key, &mut chain);
-                add(key.clone());
-                let remembered = chain.is_remembered().then(|| key.clone());
-                (chain, Written { remembered, published: false })
-            },
-        );
+        self.count_live(chain.newest().value.is_some(), version.value.is_some());
+        let timestamp = version.timestamp;
+        let previous = chain.replace(version);
+        let published = reclaim.publishes_to.is_some();
+        let is_behind = reclaim.publishes_to.is_some_and(|sequencer| sequencer.publish(timestamp));
+        // H6, in this order.
+        let horizon = if is_behind && reclaim.readers.nobody_reads() {
+            garbage.versions.push(previous);
+            timestamp
+        } else {
+            chain.keep(previous, garbage);
+            reclaim.horizon
+        };
+        chain.trim(horizon, garbage);
+        if chain.is_long() {
+            chain.thin(&reclaim.readers.read_at(), garbage);
+        }
+        let first_time = chain.has_leftovers() && !chain.is_remembered();
+        if first_time {
+            chain.set_remembered(true);
+        }
         self.count_versions(1, (garbage.versions.len() - before) as u64);
-        written
+        Written { remembered: first_time.then_some(key), published }
+    }
+
+    /// A key that was not there gets its first version. Returned, if it is to be remembered for a sweep.
+    #[inline]
+    fn begins(&self, Slot { key, chain }: &mut Slot<K, V>) -> Option<K> {
+        self.count_live(false, chain.newest().value.is_some());
+        self.count_versions(1, 0);
+        chain.has_leftovers().then(|| {
+            chain.set_remembered(true);
+            key.clone()
+        })
     }
 
     /// Lets the writer look at everything that was loaded, before anybody else can.

@@ -65,6 +65,13 @@ pub struct Updated<V> {
     pub new: Option<Arc<V>>,
 }
 
+/// Nothing yet.
+impl<V> Default for Updated<V> {
+    fn default() -> Self {
+        Self { timestamp: Timestamp::ZERO, old: None, new: None }
+    }
+}
+
 /// One row of a [`Batch`].
 pub enum Row<V> {
     /// Write this value.

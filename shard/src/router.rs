@@ -29,7 +29,7 @@ impl<Q: ?Sized> Partition<Q> for HashPartition {
 }
 
 /// The engine's hash of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct KeyHash(pub(crate) u64);
 
 impl KeyHash {

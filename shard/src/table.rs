@@ -30,9 +30,9 @@ type Stripe<K, V> = CachePadded<RwLock<HashTable<Slot<K, V>>>>;
 
 /// A key of up to 24 bytes, as a `String` is, and its chain share one cache line, so that a look-up waits for one.
 #[repr(align(64))]
-struct Slot<K, V> {
-    key: K,
-    chain: Chain<V>,
+pub(crate) struct Slot<K, V> {
+    pub(crate) key: K,
+    pub(crate) chain: Chain<V>,
 }
 
 const _: () = assert!(size_of::<Slot<String, ()>>() == 64);
@@ -187,24 +187,22 @@ pub(crate) struct Locked<'t, K, V> {
 }
 
 impl<K: Eq + Hash, V> Locked<'_, K, V> {
-    /// Changes the chain of a key of this stripe, or puts one where there is none, with whatever is given to the one or
-    /// the other. `change` gets the key back, for it is there already.
     #[inline]
-    pub(crate) fn upsert<W, T>(
-        &mut self,
-        key: K,
-        hash: KeyHash,
-        with: W,
-        change: impl FnOnce(K, &mut Chain<V>, W) -> T,
-        begin: impl FnOnce(&K, W) -> (Chain<V>, T),
-    ) -> T {
-        if let Some(known) = self.stripe.find_mut(hash.within_shard(), |known| known.key == key) {
-            return change(key, &mut known.chain, with);
-        }
-        let (chain, made) = begin(&key, with);
-        self.stripe.insert_unique(hash.within_shard(), Slot { key, chain }, |known| {
-            self.table.hash(&known.key).within_shard()
-        });
-        made
+    pub(crate) fn contains(&self, key: &K, hash: KeyHash) -> bool {
+        self.stripe.find(hash.within_shard(), |known| known.key == *key).is_some()
+    }
+
+    /// The chain of a key of this stripe, if it has one.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, key: &K, hash: KeyHash) -> Option<&mut Chain<V>> {
+        let known = self.stripe.find_mut(hash.within_shard(), |known| known.key == *key)?;
+        Some(&mut known.chain)
+    }
+
+    /// Puts in a key of this stripe that is not there.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: Slot<K, V>, hash: KeyHash) {
+        self.stripe
+            .insert_unique(hash.within_shard(), slot, |known| self.table.hash(&known.key).within_shard());
     }
 }

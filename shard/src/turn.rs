@@ -143,25 +143,38 @@ impl<K: Key, V: Value> Turn<K, V> {
         Ok(())
     }
 
-    /// Runs something in a turn that is held, and tidies up. Returns also what is to be dropped after it.
-    pub(crate) fn run_at_once<T>(
+    /// Runs something in a turn that is held, tidies up, and reports what it says was applied. Returns what `run` did; `None`
+    /// if it panicked.
+    ///
+    /// What `run` has to tell, it is to write where its caller reads it: a result that comes back through several calls
+    /// is copied by each, and a copy waits for what was written just before.
+    pub(crate) fn run_at_once(
         &self,
         core: MutexGuard<'_, ShardCore<K, V>>,
-        run: impl FnOnce(&mut ShardCore<K, V>) -> T,
-    ) -> Option<(T, Option<Leftovers<V>>)> {
-        self.guarded(core, |core| {
-            let done = run(core);
-            (done, core.finish_at_once())
-        })
+        run: impl FnOnce(&mut ShardCore<K, V>) -> Option<AppliedPart>,
+    ) -> bool {
+        let (mut applied, mut leftovers) = (None, None);
+        let ran = self.guarded(core, |core| {
+            applied = run(core);
+            leftovers = core.finish_at_once();
+        });
+        if ran.is_some() {
+            self.report(applied.as_slice(), leftovers.as_mut());
+        }
+        ran.is_some()
     }
 
     /// Reports what ran at once, and drops what it left, outside all turns.
-    pub(crate) fn report(&self, applied: &[AppliedPart], leftovers: impl IntoIterator<Item = Leftovers<V>>) {
+    pub(crate) fn report<'l>(
+        &self,
+        applied: &[AppliedPart],
+        leftovers: impl IntoIterator<Item = &'l mut Leftovers<V>>,
+    ) {
         let reported = catch_unwind(AssertUnwindSafe(|| {
             self.sequencer.applied(applied);
             for Leftovers { garbage, governed } in leftovers {
                 self.sequencer.applied(governed.as_slice());
-                drop(garbage);
+                garbage.clear();
             }
         }));
         if let Err(panic) = reported {

@@ -38,6 +38,9 @@ struct Waiter {
 
 impl Waiters {
     fn set(&mut self, timestamp: u64, number: u64, waker: &Waker) {
+        if self.row.back().is_none_or(|last| last.timestamp < timestamp) {
+            return self.row.push_back(Waiter { timestamp, number, waker: waker.clone() });
+        }
         let at = self.row.partition_point(|waiter| waiter.timestamp < timestamp);
         let same = self.row.range_mut(at..).take_while(|waiter| waiter.timestamp == timestamp);
         match same.into_iter().find(|waiter| waiter.number == number) {
@@ -124,7 +127,10 @@ impl Watermark {
 
     fn publish_lowest(&self, waiters: &Waiters) {
         let lowest = waiters.row.front().map_or(u64::MAX, |waiter| waiter.timestamp);
-        self.lowest_awaited.store(lowest, Ordering::SeqCst);
+        // It changes only under the lock.
+        if self.lowest_awaited.load(Ordering::Relaxed) != lowest {
+            self.lowest_awaited.store(lowest, Ordering::SeqCst);
+        }
     }
 }
 

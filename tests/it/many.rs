@@ -103,6 +103,30 @@ async fn commits_of_few_and_of_many_writes_equal_a_model() {
     }
 }
 
+/// So many that each stripe of the hash map is locked several times.
+#[tokio::test]
+async fn a_commit_of_thousands_of_keys_is_whole() {
+    const KEYS: u64 = 10_000;
+    let engine = in_memory::<u64, u64>(1).await;
+    let db = engine.handle();
+    let mut model = BTreeMap::new();
+    for round in 1..=3 {
+        let mut transaction = db.begin();
+        for key in (0..KEYS).filter(|key| key % round == 0) {
+            if key % 7 == round {
+                transaction.remove(&key);
+                model.remove(&key);
+            } else {
+                transaction.insert(key, round);
+                model.insert(key, round);
+            }
+        }
+        within(transaction.commit()).await.unwrap();
+        assert_eq!(entries(db.range(..)), Vec::from_iter(model.clone()), "round {round}");
+        assert_eq!(db.len().unwrap(), model.len(), "round {round}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_reads_what_it_likes() {
     let engine = in_memory::<u64, u64>(1).await;

@@ -111,7 +111,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let count = keys.len();
         for key in keys {
             let hash = self.map.hash(&key);
-            self.store(timestamp, (key, hash), None, Expiry::NEVER, Publish::Later);
+            self.store(timestamp, key, hash, None, Expiry::NEVER, Publish::Later);
         }
         if let Some(meters) = self.map.meters() {
             meters.count(evicted as u64, (count - evicted) as u64);
