@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use anabranch_shard::{
     Batched, Changed, CommitsRefused, Expiry, Key, Level, Part, Partition, Row, Validation, Value,
@@ -15,20 +15,27 @@ use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use super::state::{Begun, Done, Numbered, State};
+use super::state::{Begun, Done, Flight, Numbered, State};
 use crate::inner::Failed;
 use crate::retry::Retry;
 use crate::{Error, Handle, Transaction};
 
 pub(super) type Shared<K, V> = Arc<Mutex<State<K, V>>>;
-type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What there is for the driver to do.
+enum Taken<K, V> {
+    Begun(Begun<K, V>),
+    Nothing,
+    /// Nobody will begin anything any more, and everything has ended.
+    End,
+}
 
 pub(super) struct Driver<K: Key, V: Value, P> {
     handle: Handle<K, V, P>,
     shared: Shared<K, V>,
-    /// In the order in which they were begun, which for each shard is the order of commit.
-    flights: Vec<Option<Flight>>,
-    /// Runs while something gathers.
+    /// What is under way, as far as no producer has it in hand.
+    flights: Vec<Flight>,
+    /// Half of one; runs while something gathers.
     delay: Option<Pin<Box<Sleep>>>,
 }
 
@@ -39,53 +46,44 @@ impl<K: Key, V: Value, P: Partition<K>> Driver<K, V, P> {
         Self { handle, shared, flights: Vec::new(), delay: None }
     }
 
-    /// Takes what was begun. `None` when nobody will begin anything any more and everything has ended.
-    fn take(&mut self, context: &Context<'_>) -> Option<Vec<Begun<K, V>>> {
+    /// Takes what was begun next, and what producers have handed over.
+    fn take(&mut self, context: &Context<'_>) -> Taken<K, V> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         state.begin_what_stands_before_the_failure();
         state.ripe_offsets();
-        let taken = state.take_begun();
+        let begun = state.take_begun();
+        self.flights.append(&mut state.handed_over);
         if state.has_failed_and_settled() {
             state.wake_producers();
         }
-        if state.senders == 0 && taken.is_empty() && self.flights.is_empty() && state.begun.is_empty() {
-            return None;
+        state.driver_runs = begun.is_some();
+        if let Some(begun) = begun {
+            return Taken::Begun(begun);
+        }
+        if state.senders == 0 && self.flights.is_empty() && state.begun.is_empty() {
+            return Taken::End;
         }
         if self.delay.is_none() && state.gathers() {
-            self.delay = Some(Box::pin(tokio::time::sleep(state.options.batch_delay)));
+            self.delay = Some(Box::pin(tokio::time::sleep(state.options.batch_delay / 2)));
+            state.delay_runs = true;
         }
         state.driver = Some(context.waker().clone());
-        Some(taken)
-    }
-
-    fn fly(&self, begun: Begun<K, V>) -> Flight {
-        let (handle, shared) = (self.handle.clone(), Arc::clone(&self.shared));
-        match begun {
-            Begun::Blind { shard, first, rows, encoded, sent } => {
-                Box::pin(blind(handle, shared, shard, first, rows, encoded, sent))
-            }
-            Begun::Mixed { shard, rows, bytes } => Box::pin(mixed(handle, shared, shard, rows, bytes)),
-            Begun::Exact { first, rows, offsets, bytes } => {
-                Box::pin(exact(handle, shared, first, rows, offsets, bytes))
-            }
-            Begun::Offset { row, offset } => Box::pin(lone_offset(handle, shared, row, offset)),
-        }
+        Taken::Nothing
     }
 
     /// Lets all flights go on, in order, and notes those that are done. `true` if there was one.
     fn drive(&mut self, context: &mut Context<'_>) -> bool {
         let mut ended = Vec::new();
-        for flight in &mut self.flights {
-            let Some(running) = flight else { continue };
-            if let Poll::Ready(done) = running.as_mut().poll(context) {
-                *flight = None;
+        self.flights.retain_mut(|flight| match flight.as_mut().poll(context) {
+            Poll::Ready(done) => {
                 ended.push(done);
+                false
             }
-        }
-        self.flights.retain(Option::is_some);
-        let mut state = self.shared.lock();
+            Poll::Pending => true,
+        });
         let any = !ended.is_empty();
+        let mut state = self.shared.lock();
         for done in ended {
             state.done(done);
         }
@@ -99,13 +97,16 @@ impl<K: Key, V: Value, P: Partition<K>> Future for Driver<K, V, P> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            let Some(taken) = this.take(context) else { return Poll::Ready(()) };
-            let took = !taken.is_empty();
-            for begun in taken {
-                let flight = this.fly(begun);
-                this.flights.push(Some(flight));
+            match this.take(context) {
+                Taken::Begun(begun) => {
+                    let begun = take_off(&this.handle, &this.shared, begun, context);
+                    this.flights.extend(begun);
+                    continue;
+                }
+                Taken::Nothing => {}
+                Taken::End => return Poll::Ready(()),
             }
-            if this.drive(context) || took {
+            if this.drive(context) {
                 continue;
             }
             let Some(delay) = &mut this.delay else { return Poll::Pending };
@@ -113,7 +114,7 @@ impl<K: Key, V: Value, P: Partition<K>> Future for Driver<K, V, P> {
                 return Poll::Pending;
             }
             this.delay = None;
-            this.shared.lock().begin_all();
+            this.shared.lock().half_a_delay_passed();
         }
     }
 }
@@ -127,6 +128,59 @@ impl<K: Key, V: Value, P> Drop for Driver<K, V, P> {
             let next = state.first_open_row();
             state.fail(next, Error::Closed);
         }
+        let nobody_drives = std::mem::take(&mut state.handed_over);
+        drop(state);
+        drop(nobody_drives);
+    }
+}
+
+/// Hands a batch over from the task of a producer, since the driver is behind. It sees the batch to its end.
+pub(super) fn hand_over<K: Key, V: Value, P: Partition<K>>(
+    handle: &Handle<K, V, P>,
+    shared: &Shared<K, V>,
+    begun: Begun<K, V>,
+) {
+    // The driver polls it next, with a waker of its own.
+    let flight = take_off(handle, shared, begun, &mut Context::from_waker(Waker::noop()));
+    let Some(flight) = flight else { return };
+    let mut state = shared.lock();
+    if !state.driver_is_gone {
+        state.handed_over.push(flight);
+        state.wake_driver();
+    }
+}
+
+/// Lets a batch go as far as it gets at once. Returns it if that was not to its end.
+fn take_off<K: Key, V: Value, P: Partition<K>>(
+    handle: &Handle<K, V, P>,
+    shared: &Shared<K, V>,
+    begun: Begun<K, V>,
+    context: &mut Context<'_>,
+) -> Option<Flight> {
+    let mut flight = fly(handle.clone(), Arc::clone(shared), begun);
+    match flight.as_mut().poll(context) {
+        Poll::Ready(done) => {
+            shared.lock().done(done);
+            None
+        }
+        Poll::Pending => Some(flight),
+    }
+}
+
+fn fly<K: Key, V: Value, P: Partition<K>>(
+    handle: Handle<K, V, P>,
+    shared: Shared<K, V>,
+    begun: Begun<K, V>,
+) -> Flight {
+    match begun {
+        Begun::Blind { shard, first, rows, encoded, sent } => {
+            Box::pin(blind(handle, shared, shard, first, rows, encoded, sent))
+        }
+        Begun::Mixed { shard, rows, bytes } => Box::pin(mixed(handle, shared, shard, rows, bytes)),
+        Begun::Exact { first, rows, offsets, bytes } => {
+            Box::pin(exact(handle, shared, first, rows, offsets, bytes))
+        }
+        Begun::Offset { row, offset } => Box::pin(lone_offset(handle, shared, row, offset)),
     }
 }
 
@@ -216,11 +270,7 @@ async fn lone_offset<K: Key, V: Value, P: Partition<K>>(
     }
     part.offsets.push(offset);
     let submitted = inner.submit_blind(at, part).await;
-    {
-        let mut state = shared.lock();
-        state.applying_offset = false;
-        state.wake_driver();
-    }
+    shared.lock().offset_applied();
     let outcome = match submitted {
         Ok(timestamp) => inner.acknowledged(handle.level(), timestamp).await,
         Err(error) => Err(error),

@@ -19,8 +19,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use parking_lot::Mutex;
 
-use self::driver::{Driver, Shared};
-use self::state::State;
+use self::driver::{Driver, Shared, hand_over};
+use self::state::{Next, State};
 use crate::{Error, Handle};
 
 pub use self::options::{IngestError, IngestOptions, IngestReport};
@@ -53,9 +53,13 @@ pub struct Ingest<K: Key, V: Value, P = HashPartition> {
     shared: Shared<K, V>,
     exact: bool,
     started: Duration,
+    /// A row's encoding, and its shard and hash.
     scratch: EncodedWrites,
+    place: (usize, KeyHash),
     /// This producer was made to wait.
     stalled: bool,
+    /// It lets others run before its next row.
+    gives_way: bool,
     /// A flush under way waits for what stands before this row.
     flushing: Option<u64>,
 }
@@ -69,7 +73,9 @@ impl<K: Key, V: Value, P> Clone for Ingest<K, V, P> {
             exact: self.exact,
             started: self.started,
             scratch: EncodedWrites::new(),
+            place: (0, KeyHash::default()),
             stalled: false,
+            gives_way: false,
             flushing: None,
         }
     }
@@ -95,7 +101,17 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         let started = inner.env.now();
         inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));
         let (scratch, exact) = (EncodedWrites::new(), options.exact);
-        Self { handle, shared, exact, started, scratch, stalled: false, flushing: None }
+        Self {
+            handle,
+            shared,
+            exact,
+            started,
+            scratch,
+            place: (0, KeyHash::default()),
+            stalled: false,
+            gives_way: false,
+            flushing: None,
+        }
     }
 
     /// Adds a row, and waits if too many batches are under way. `Ok` does not mean that the row is in; see
@@ -105,16 +121,16 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     ///
     /// # Errors
     /// That of an earlier batch, or of this row; see [`Handle::insert`] for what there is.
-    pub async fn send(&mut self, key: K, value: V) -> Result<(), IngestError> {
-        self.row(key, Row::Put(Arc::new(value))).await
+    pub fn send(&mut self, key: K, value: V) -> impl Future<Output = Result<(), IngestError>> + Send {
+        self.row(key, Row::Put(Arc::new(value)))
     }
 
     /// Removes a key, in its order among the other rows. As [`Ingest::send`].
     ///
     /// # Errors
     /// As for [`Ingest::send`].
-    pub async fn remove(&mut self, key: K) -> Result<(), IngestError> {
-        self.row(key, Row::Remove).await
+    pub fn remove(&mut self, key: K) -> impl Future<Output = Result<(), IngestError>> + Send {
+        self.row(key, Row::Remove)
     }
 
     /// Changes a key on its shard, next to its value, in its order among the other rows. As [`Handle::update`], whose
@@ -122,16 +138,16 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     ///
     /// # Errors
     /// As for [`Ingest::send`]; later also [`Error::Panicked`].
-    pub async fn update(
+    pub fn update(
         &mut self,
         key: K,
         mut change: impl FnMut(Option<&V>) -> Option<V> + Send + 'static,
-    ) -> Result<(), IngestError> {
+    ) -> impl Future<Output = Result<(), IngestError>> + Send {
         let change = move |old: Option<&V>| match change(old) {
             Some(new) => Changed::Put(Arc::new(new)),
             None => Changed::Remove,
         };
-        self.row(key, Row::Change(Box::new(change))).await
+        self.row(key, Row::Change(Box::new(change)))
     }
 
     /// Sends everything that the stream yields.
@@ -155,25 +171,26 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     }
 
     async fn row(&mut self, key: K, row: Row<V>) -> Result<(), IngestError> {
-        let encoded = self.encode(&key, &row);
-        let mut sent = Some((key, row));
-        let took_it = poll_fn(|context| {
-            let mut state = self.shared.lock();
-            let room = ready!(state.poll_room(context, &mut self.stalled));
-            if let (Ok(()), Some((key, row))) = (&room, sent.take()) {
-                match &encoded {
-                    Ok(place) => state.gather(*place, key, row, &self.scratch),
-                    Err(cause) => state.refuse(cause.clone()),
-                }
-            }
-            Poll::Ready(room)
-        });
-        took_it.await?;
-        if encoded.is_err() {
-            // Once everything before it is in.
-            return poll_fn(|context| self.poll_room(context)).await;
+        if let Err(cause) = self.encode(&key, &row) {
+            return self.refuse(cause).await;
         }
+        let Self { shared, scratch, place, stalled, gives_way, .. } = &mut *self;
+        let shared: &Mutex<_> = shared;
+        let room = poll_fn(|context| {
+            ready!(poll_turn(gives_way, context));
+            let mut state = shared.lock();
+            state.poll_room(context, stalled).map_ok(move |()| state)
+        });
+        let next = room.await?.gather(*place, key, row, scratch);
+        self.go_on(next);
         Ok(())
+    }
+
+    /// A row that can't be taken in. Returns once everything before it is in.
+    async fn refuse(&mut self, cause: Error) -> Result<(), IngestError> {
+        poll_fn(|context| self.poll_room(context)).await?;
+        self.shared.lock().refuse(cause);
+        poll_fn(|context| self.poll_room(context)).await
     }
 
     /// Waits until every row sent so far is acknowledged, and so are the offsets stated. In exact mode, rows behind
@@ -200,7 +217,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         match uncovered {
             Some(row) => {
                 let cause = Error::config("in exact mode, rows behind the last offset are not committed");
-                Err(IngestError { row, cause })
+                Err(IngestError::new(row, cause))
             }
             None => Ok(report),
         }
@@ -213,8 +230,8 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         IngestReport { elapsed, ..self.shared.lock().report }
     }
 
-    /// Encodes a row into the scratch buffer, if there is a log, and says where it goes.
-    fn encode(&mut self, key: &K, row: &Row<V>) -> Result<(usize, KeyHash), Error> {
+    /// Encodes a row into the scratch buffer, if there is a log, and notes where it goes.
+    fn encode(&mut self, key: &K, row: &Row<V>) -> Result<(), Error> {
         let inner = self.handle.inner();
         self.scratch.clear();
         let value = match row {
@@ -228,10 +245,20 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
             })?;
         }
         let (shard, hash) = inner.router.place(key);
-        Ok((if self.exact { 0 } else { shard }, hash))
+        self.place = (if self.exact { 0 } else { shard }, hash);
+        Ok(())
+    }
+
+    fn go_on(&mut self, next: Next<K, V>) {
+        match next {
+            Next::Row => {}
+            Next::GiveWay => self.gives_way = true,
+            Next::HandOver(begun) => hand_over(&self.handle, &self.shared, *begun),
+        }
     }
 
     fn poll_room(&mut self, context: &Context<'_>) -> Poll<Result<(), IngestError>> {
+        ready!(poll_turn(&mut self.gives_way, context));
         self.shared.lock().poll_room(context, &mut self.stalled)
     }
 
@@ -246,6 +273,16 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
     }
 }
 
+/// Pending once, after [`Next::GiveWay`]. Not right then: the row is in already, which a future that can be dropped could
+/// not say.
+fn poll_turn(gives_way: &mut bool, context: &Context<'_>) -> Poll<()> {
+    if std::mem::take(gives_way) {
+        context.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(())
+}
+
 impl<K: Key, V: Value, P: Partition<K>> Sink<(K, V)> for Ingest<K, V, P> {
     type Error = IngestError;
 
@@ -257,7 +294,10 @@ impl<K: Key, V: Value, P: Partition<K>> Sink<(K, V)> for Ingest<K, V, P> {
         let this = self.get_mut();
         let row = Row::Put(Arc::new(value));
         match this.encode(&key, &row) {
-            Ok(place) => this.shared.lock().gather(place, key, row, &this.scratch),
+            Ok(()) => {
+                let next = this.shared.lock().gather(this.place, key, row, &this.scratch);
+                this.go_on(next);
+            }
             // It is told by the next poll, once everything before it is in.
             Err(cause) => this.shared.lock().refuse(cause),
         }

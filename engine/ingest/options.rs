@@ -111,31 +111,45 @@ fn rate(count: u64, elapsed: Duration) -> f64 {
 
 /// Why a sink takes no more.
 #[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct IngestError(Box<FailedRow>);
+
+/// On the heap, so that a row that goes in gives back one word.
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("row {row} of this sink did not make it: {cause}")]
-pub struct IngestError {
-    pub(super) row: u64,
+struct FailedRow {
+    row: u64,
     #[source]
-    pub(super) cause: Error,
+    cause: Error,
 }
 
 impl IngestError {
+    pub(super) fn new(row: u64, cause: Error) -> Self {
+        Self(Box::new(FailedRow { row, cause }))
+    }
+
+    /// The first row that did not make it is this one, if it comes before the one known.
+    pub(super) fn limit(&mut self, row: u64) {
+        self.0.row = self.0.row.min(row);
+    }
+
     /// The first row that did not make it, counted from 0 over everything that was sent to the sink. All rows before
     /// it are in; some of those behind it may be, except in exact mode. After [`Error::Indeterminate`] and
     /// [`Error::Closed`], the row itself may be in, too.
     #[must_use]
     pub const fn row(&self) -> u64 {
-        self.row
+        self.0.row
     }
 
     /// What went wrong; see [`crate::Handle::insert`] for what there is.
     #[must_use]
     pub const fn cause(&self) -> &Error {
-        &self.cause
+        &self.0.cause
     }
 }
 
 impl From<IngestError> for Error {
     fn from(error: IngestError) -> Self {
-        error.cause
+        error.0.cause
     }
 }

@@ -2,6 +2,8 @@
 //! everything is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -12,12 +14,25 @@ use hashbrown::HashTable;
 use super::options::{IngestError, IngestOptions, IngestReport};
 use crate::{Error, Key, Value};
 
+/// The way of a batch from its begin to its acknowledgement. Whoever polls it takes it along.
+pub(super) type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
 /// A row, and which one it is.
 pub(super) struct Numbered<K, V> {
     pub(super) number: u64,
     pub(super) key: K,
     pub(super) hash: KeyHash,
     pub(super) row: Row<V>,
+}
+
+/// What a producer does after a row.
+pub(super) enum Next<K, V> {
+    /// Sends another one.
+    Row,
+    /// Lets others run on its thread: the driver may be among them, and nobody else would take it from there.
+    GiveWay,
+    /// Hands this over itself: the driver has enough to do.
+    HandOver(Box<Begun<K, V>>),
 }
 
 /// Rows that wait for their batch to be full.
@@ -27,21 +42,31 @@ pub(super) struct Gathering<K, V> {
     /// Some row's effect is known on the shard only.
     changes: bool,
     bytes: usize,
+    /// So many rows fill it.
+    room: usize,
+    /// It has seen half a delay pass.
+    is_aged: bool,
     /// In exact mode: so many rows stand before the last offset, and the offsets stated there.
     covered: usize,
     offsets: BTreeMap<Arc<str>, u64>,
 }
 
-impl<K, V> Default for Gathering<K, V> {
-    fn default() -> Self {
+impl<K, V> Gathering<K, V> {
+    fn new(room: usize) -> Self {
         Self {
             rows: Vec::new(),
             encoded: EncodedWrites::new(),
             changes: false,
             bytes: 0,
+            room,
+            is_aged: false,
             covered: 0,
             offsets: BTreeMap::new(),
         }
+    }
+
+    fn first_row(&self) -> Option<u64> {
+        self.rows.first().map(|first| first.number)
     }
 }
 
@@ -79,6 +104,8 @@ pub(super) struct State<K, V> {
     /// one thread to the other.
     spare: Vec<Vec<Numbered<K, V>>>,
     pub(super) begun: VecDeque<Begun<K, V>>,
+    /// What producers handed over and did not see to its end.
+    pub(super) handed_over: Vec<Flight>,
     /// The first rows of batches that were begun and are not applied, and not acknowledged.
     pub(super) unapplied: BTreeSet<u64>,
     unacknowledged: BTreeSet<u64>,
@@ -86,14 +113,18 @@ pub(super) struct State<K, V> {
     marks: VecDeque<(u64, SourceOffset)>,
     offsets_under_way: BTreeMap<u64, usize>,
     /// Where a batch is handed over and not applied yet, by shard: the next one waits for that, as nothing else is
-    /// sure to keep their order. In exact mode one for all, since two of them may change the same keys.
+    /// sure to keep their order. In exact mode one for all, since two of them may change the same keys. The last is that
+    /// of offsets alone.
     applying: Vec<bool>,
-    pub(super) applying_offset: bool,
     next_row: u64,
     failure: Option<IngestError>,
     pub(super) report: IngestReport,
     producers: Vec<Waker>,
     pub(super) driver: Option<Waker>,
+    /// It has something to do, and a thread to do it.
+    pub(super) driver_runs: bool,
+    /// It looks after a delay at what gathers.
+    pub(super) delay_runs: bool,
     pub(super) driver_is_gone: bool,
     pub(super) senders: usize,
 }
@@ -101,24 +132,28 @@ pub(super) struct State<K, V> {
 impl<K: Key, V: Value> State<K, V> {
     pub(super) fn new(options: IngestOptions, shards: usize, durable: bool, expires: bool) -> Self {
         let gatherings = if options.exact { 1 } else { shards };
+        // The first ones are of different sizes, so that they don't come all at once ever after.
+        let room = |at: usize| options.batch_rows.saturating_mul(at + 1).div_ceil(gatherings);
         Self {
             options,
             durable,
             expires,
-            gathering: (0..gatherings).map(|_| Gathering::default()).collect(),
+            gathering: (0..gatherings).map(|at| Gathering::new(room(at))).collect(),
             spare: Vec::new(),
             begun: VecDeque::new(),
+            handed_over: Vec::new(),
             unapplied: BTreeSet::new(),
             unacknowledged: BTreeSet::new(),
             marks: VecDeque::new(),
             offsets_under_way: BTreeMap::new(),
-            applying: vec![false; gatherings],
-            applying_offset: false,
+            applying: vec![false; gatherings + 1],
             next_row: 0,
             failure: None,
             report: IngestReport::default(),
             producers: Vec::new(),
             driver: None,
+            driver_runs: false,
+            delay_runs: false,
             driver_is_gone: false,
             senders: 1,
         }
@@ -131,11 +166,11 @@ impl<K: Key, V: Value> State<K, V> {
         key: K,
         row: Row<V>,
         encoded: &EncodedWrites,
-    ) {
+    ) -> Next<K, V> {
         if self.failure.is_some() {
             // It stands behind the failed row; its producer learns of that with the next poll.
             self.next_row += 1;
-            return;
+            return Next::Row;
         }
         let at = if self.options.exact { 0 } else { shard };
         let number = self.next_row;
@@ -150,15 +185,27 @@ impl<K: Key, V: Value> State<K, V> {
                 let first = gathering.rows[gathering.covered].number;
                 self.fail(first, Error::config("in exact mode an offset must be stated from time to time"));
             }
-            return;
+            return Next::Row;
         }
         gathering.encoded.extend(encoded);
-        if gathering.rows.len() >= self.options.batch_rows || gathering.bytes >= self.options.batch_bytes {
+        if gathering.rows.len() >= gathering.room || gathering.bytes >= self.options.batch_bytes {
             self.begin(at);
-        } else if was_empty {
-            // It looks after the delay.
+            return self.after_begin();
+        }
+        if was_empty && !self.delay_runs {
             self.wake_driver();
         }
+        Next::Row
+    }
+
+    fn after_begin(&mut self) -> Next<K, V> {
+        if !self.driver_runs {
+            return Next::GiveWay;
+        }
+        // One of each shard is left to it: rows that another thread applies are slower, as are those of a shard that two
+        // threads write by turns.
+        let surplus = if self.begun.len() > self.gathering.len() { self.take_begun() } else { None };
+        surplus.map_or(Next::Row, |begun| Next::HandOver(Box::new(begun)))
     }
 
     /// A row that can't be taken in.
@@ -191,12 +238,12 @@ impl<K: Key, V: Value> State<K, V> {
             return self.begin_exact();
         }
         let gathering = &mut self.gathering[at];
-        let Some(&Numbered { number: first, .. }) = gathering.rows.first() else { return };
+        let Some(first) = gathering.first_row() else { return };
         // The next batch will be about as large.
         let next = Gathering {
             rows: self.spare.pop().unwrap_or_else(|| Vec::with_capacity(gathering.rows.len())),
             encoded: EncodedWrites::with_capacity(gathering.encoded.bytes() * 9 / 8),
-            ..Gathering::default()
+            ..Gathering::new(self.options.batch_rows)
         };
         let Gathering { rows, encoded, changes, bytes, .. } = std::mem::replace(gathering, next);
         self.unapplied.insert(first);
@@ -235,6 +282,7 @@ impl<K: Key, V: Value> State<K, V> {
         let rows = std::mem::replace(&mut gathering.rows, rest);
         let bytes = std::mem::take(&mut gathering.bytes);
         gathering.covered = 0;
+        gathering.is_aged = false;
         let offsets = std::mem::take(&mut gathering.offsets)
             .into_iter()
             .map(|(source, offset)| SourceOffset { source, offset })
@@ -258,10 +306,23 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// Begins everything that may be, in the order of its rows.
-    pub(super) fn begin_all(&mut self) {
-        let mut order: Vec<_> = (0..self.gathering.len()).collect();
-        order.sort_by_key(|at| self.gathering[*at].rows.first().map(|first| first.number));
-        for at in order {
+    fn begin_all(&mut self) {
+        self.begin_such(|_| true);
+    }
+
+    /// Half a delay has passed: begins what had seen one before.
+    pub(super) fn half_a_delay_passed(&mut self) {
+        self.delay_runs = false;
+        self.begin_such(|gathering| std::mem::replace(&mut gathering.is_aged, true));
+    }
+
+    fn begin_such(&mut self, mut is_such: impl FnMut(&mut Gathering<K, V>) -> bool) {
+        let gatherings = self.gathering.iter_mut().enumerate();
+        let holding = gatherings.filter(|(_, held)| !held.rows.is_empty() || !held.offsets.is_empty());
+        let such = holding.filter_map(|(at, held)| is_such(held).then(|| (held.first_row(), at)));
+        let mut order: Vec<_> = such.collect();
+        order.sort_unstable();
+        for (_, at) in order {
             self.begin(at);
         }
     }
@@ -274,22 +335,23 @@ impl<K: Key, V: Value> State<K, V> {
         self.gathering.iter().any(waits)
     }
 
-    /// What may be handed over now.
-    pub(super) fn take_begun(&mut self) -> Vec<Begun<K, V>> {
-        let mut taken = Vec::new();
-        for begun in std::mem::take(&mut self.begun) {
-            let applying = match &begun {
-                Begun::Blind { shard, .. } | Begun::Mixed { shard, .. } => &mut self.applying[*shard],
-                Begun::Exact { .. } => &mut self.applying[0],
-                Begun::Offset { .. } => &mut self.applying_offset,
-            };
-            if std::mem::replace(applying, true) {
-                self.begun.push_back(begun);
-            } else {
-                taken.push(begun);
-            }
+    /// What may be handed over next.
+    pub(super) fn take_begun(&mut self) -> Option<Begun<K, V>> {
+        let (at, lane) = self.begun.iter().enumerate().find_map(|(at, begun)| {
+            let lane = self.lane(begun);
+            (!self.applying[lane]).then_some((at, lane))
+        })?;
+        self.applying[lane] = true;
+        self.begun.remove(at)
+    }
+
+    /// Where in `applying` it is noted.
+    fn lane(&self, begun: &Begun<K, V>) -> usize {
+        match begun {
+            Begun::Blind { shard, .. } | Begun::Mixed { shard, .. } => *shard,
+            Begun::Exact { .. } => 0,
+            Begun::Offset { .. } => self.gathering.len(),
         }
-        taken
     }
 
     /// A batch of this shard was applied, or came to nothing: the next one may go. If nothing of it failed, so may the
@@ -302,14 +364,20 @@ impl<K: Key, V: Value> State<K, V> {
         self.wake_driver();
     }
 
+    /// An offset alone was applied, or came to nothing.
+    pub(super) fn offset_applied(&mut self) {
+        let lane = self.gathering.len();
+        self.applying[lane] = false;
+        self.wake_driver();
+    }
+
     /// The offsets before which every row is applied, the newest of each source.
     pub(super) fn ripe_offsets(&mut self) {
-        if self.applying_offset || self.marks.is_empty() {
+        if self.applying[self.gathering.len()] || self.marks.is_empty() {
             // The newest of those that ripen meanwhile will do.
             return;
         }
-        let first = |gathering: &Gathering<K, V>| gathering.rows.first().map(|first| first.number);
-        let gathering = self.gathering.iter().filter_map(first).min();
+        let gathering = self.gathering.iter().filter_map(Gathering::first_row).min();
         let low = self.unapplied.first().copied().into_iter().chain(gathering).min().unwrap_or(u64::MAX);
         let mut ripe: Vec<(u64, SourceOffset)> = Vec::new();
         while let Some((row, offset)) = self.marks.pop_front_if(|(row, _)| *row <= low) {
@@ -324,7 +392,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// After a failure: what stands before the failed row still goes in, and nothing behind it is begun.
     pub(super) fn begin_what_stands_before_the_failure(&mut self) {
-        let Some(failed) = self.failure.as_ref().map(|failure| failure.row) else { return };
+        let Some(failed) = self.failure.as_ref().map(IngestError::row) else { return };
         self.marks.retain(|(row, _)| *row <= failed);
         self.drop_begun_from(failed);
         if self.options.exact {
@@ -379,10 +447,10 @@ impl<K: Key, V: Value> State<K, V> {
         if self.gathering[0].rows.first().is_some_and(|first| first.number < failed) {
             self.begin_exact();
         }
-        let rest = std::mem::take(&mut self.gathering[0]);
+        let rest = std::mem::replace(&mut self.gathering[0], Gathering::new(self.options.batch_rows));
         if let (Some(first), Some(failure)) = (rest.rows.first(), &mut self.failure) {
             // What has no offset is not in either.
-            failure.row = failure.row.min(first.number);
+            failure.limit(first.number);
         }
     }
 
@@ -406,8 +474,8 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The first row that fails is the one that is told.
     pub(super) fn fail(&mut self, row: u64, cause: Error) {
-        if self.failure.as_ref().is_none_or(|failure| row < failure.row) {
-            self.failure = Some(IngestError { row, cause });
+        if self.failure.as_ref().is_none_or(|failure| row < failure.row()) {
+            self.failure = Some(IngestError::new(row, cause));
         }
         self.wake_driver();
         self.wake_producers();
@@ -451,12 +519,15 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// Waits until one more row may be sent.
+    #[inline]
     pub(super) fn poll_room(
         &mut self,
         context: &Context<'_>,
         stalled: &mut bool,
     ) -> Poll<Result<(), IngestError>> {
-        if let Some(failed) = self.poll_failure(context) {
+        if self.failure.is_some()
+            && let Some(failed) = self.poll_failure(context)
+        {
             return failed;
         }
         if self.unacknowledged.len() >= self.options.batches_in_flight {
@@ -472,7 +543,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn begin_flush(&mut self) -> u64 {
         self.begin_all();
         self.wake_driver();
-        self.gathering[0].rows.first().map_or(self.next_row, |first| first.number)
+        self.gathering[0].first_row().unwrap_or(self.next_row)
     }
 
     /// Waits until all rows before `target` and the offsets stated for them are acknowledged.
@@ -492,7 +563,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The first row that is not acknowledged.
     pub(super) fn first_open_row(&self) -> u64 {
-        let gathering = self.gathering.iter().filter_map(|gathering| Some(gathering.rows.first()?.number));
+        let gathering = self.gathering.iter().filter_map(Gathering::first_row);
         self.unacknowledged.first().copied().into_iter().chain(gathering).min().unwrap_or(self.next_row)
     }
 
