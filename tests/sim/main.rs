@@ -24,6 +24,7 @@ mod watchdog;
 mod workload;
 
 use std::env::var;
+use std::num::NonZero;
 
 use config::Config;
 use enumerate::Count;
@@ -76,13 +77,22 @@ fn run(lives: Lives, seed: u64, verbose: bool) -> Result<Tally, String> {
     })
 }
 
+/// On as many threads as there are processors, so that none is idle while the longest of all tests ends.
 fn run_all(lives: Lives, seeds: impl Iterator<Item = u64>) {
+    let seeds: Vec<u64> = seeds.collect();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(seeds.len());
+    let run_share = |first: usize| {
+        let share = seeds.iter().skip(first).step_by(threads);
+        share.map(|seed| (*seed, run(lives, *seed, false))).collect::<Vec<_>>()
+    };
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..threads).map(|first| scope.spawn(move || run_share(first))).collect();
+        shares.into_iter().flat_map(|share| share.join().expect("a violation is no panic")).collect()
+    });
     let mut total = Tally::default();
     let mut violations = Vec::new();
-    let mut count = 0;
-    for seed in seeds {
-        count += 1;
-        match run(lives, seed, false) {
+    for (seed, outcome) in outcomes {
+        match outcome {
             Ok(tally) => {
                 total.lives += tally.lives;
                 total.commits += tally.commits;
@@ -98,6 +108,7 @@ fn run_all(lives: Lives, seeds: impl Iterator<Item = u64>) {
             }
         }
     }
+    let count = seeds.len();
     println!("{count} seeds: {total:?}");
     assert!(violations.is_empty(), "{} of {count} seeds broke a promise: {violations:?}", violations.len());
 }
