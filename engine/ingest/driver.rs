@@ -99,8 +99,8 @@ impl<K: Key, V: Value, P: Partition<K>> Future for Driver<K, V, P> {
         loop {
             match this.take(context) {
                 Taken::Begun(begun) => {
-                    let begun = take_off(&this.handle, &this.shared, begun, context);
-                    this.flights.extend(begun);
+                    let flight = take_off(&this.handle, &this.shared, begun, context);
+                    this.flights.extend(flight);
                     continue;
                 }
                 Taken::Nothing => {}

@@ -67,11 +67,18 @@ pub struct Ingest<K: Key, V: Value, P = HashPartition> {
 impl<K: Key, V: Value, P> Clone for Ingest<K, V, P> {
     fn clone(&self) -> Self {
         self.shared.lock().senders += 1;
+        Self::producer(self.handle.clone(), Arc::clone(&self.shared), self.exact, self.started)
+    }
+}
+
+impl<K: Key, V: Value, P> Ingest<K, V, P> {
+    /// One more way into a sink.
+    fn producer(handle: Handle<K, V, P>, shared: Shared<K, V>, exact: bool, started: Duration) -> Self {
         Self {
-            handle: self.handle.clone(),
-            shared: Arc::clone(&self.shared),
-            exact: self.exact,
-            started: self.started,
+            handle,
+            shared,
+            exact,
+            started,
             scratch: EncodedWrites::new(),
             place: (0, KeyHash::default()),
             stalled: false,
@@ -100,18 +107,7 @@ impl<K: Key, V: Value, P: Partition<K>> Ingest<K, V, P> {
         let shared = Arc::new(Mutex::new(state));
         let started = inner.env.now();
         inner.runtime.spawn(Driver::new(handle.clone(), Arc::clone(&shared)));
-        let (scratch, exact) = (EncodedWrites::new(), options.exact);
-        Self {
-            handle,
-            shared,
-            exact,
-            started,
-            scratch,
-            place: (0, KeyHash::default()),
-            stalled: false,
-            gives_way: false,
-            flushing: None,
-        }
+        Self::producer(handle, shared, options.exact, started)
     }
 
     /// Adds a row, and waits if too many batches are under way. `Ok` does not mean that the row is in; see

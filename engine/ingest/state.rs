@@ -350,8 +350,12 @@ impl<K: Key, V: Value> State<K, V> {
         match begun {
             Begun::Blind { shard, .. } | Begun::Mixed { shard, .. } => *shard,
             Begun::Exact { .. } => 0,
-            Begun::Offset { .. } => self.gathering.len(),
+            Begun::Offset { .. } => self.offset_lane(),
         }
+    }
+
+    const fn offset_lane(&self) -> usize {
+        self.gathering.len()
     }
 
     /// A batch of this shard was applied, or came to nothing: the next one may go. If nothing of it failed, so may the
@@ -366,14 +370,14 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// An offset alone was applied, or came to nothing.
     pub(super) fn offset_applied(&mut self) {
-        let lane = self.gathering.len();
+        let lane = self.offset_lane();
         self.applying[lane] = false;
         self.wake_driver();
     }
 
     /// The offsets before which every row is applied, the newest of each source.
     pub(super) fn ripe_offsets(&mut self) {
-        if self.applying[self.gathering.len()] || self.marks.is_empty() {
+        if self.applying[self.offset_lane()] || self.marks.is_empty() {
             // The newest of those that ripen meanwhile will do.
             return;
         }
@@ -504,6 +508,7 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// The failure, once everything before the failed row has come to its end.
+    #[inline]
     fn poll_failure(&mut self, context: &Context<'_>) -> Option<Poll<Result<(), IngestError>>> {
         let failure = self.failure.clone()?;
         if self.has_settled() {
@@ -525,9 +530,7 @@ impl<K: Key, V: Value> State<K, V> {
         context: &Context<'_>,
         stalled: &mut bool,
     ) -> Poll<Result<(), IngestError>> {
-        if self.failure.is_some()
-            && let Some(failed) = self.poll_failure(context)
-        {
+        if let Some(failed) = self.poll_failure(context) {
             return failed;
         }
         if self.unacknowledged.len() >= self.options.batches_in_flight {

@@ -381,17 +381,14 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let governed = self.tidy(1);
         let Upkeep { garbage, garbage_written_off, .. } = &mut *self.upkeep;
         let versions = &mut garbage.versions;
-        *garbage_written_off = versions.len();
-        if governed.is_none() && versions.len() < GARBAGE_KEPT {
-            return None;
-        }
-        let garbage = if versions.len() < GARBAGE_KEPT {
-            Vec::new()
-        } else {
-            *garbage_written_off = 0;
+        let is_full = versions.len() >= GARBAGE_KEPT;
+        let garbage = if is_full {
             std::mem::replace(versions, Vec::with_capacity(2 * GARBAGE_KEPT))
+        } else {
+            Vec::new()
         };
-        Some(Leftovers { garbage, governed })
+        *garbage_written_off = versions.len();
+        (is_full || governed.is_some()).then(|| Leftovers { garbage, governed })
     }
 
     fn tidy(&mut self, commits: usize) -> Option<AppliedPart> {

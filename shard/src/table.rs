@@ -105,9 +105,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         hash: KeyHash,
         change: impl FnOnce(&mut Chain<V>) -> T,
     ) -> Option<T> {
-        let mut stripe = self.stripe(hash).write();
-        let known = stripe.find_mut(hash.within_shard(), |known| known.key == *key)?;
-        Some(change(&mut known.chain))
+        self.lock(stripe_of(hash)).find_mut(key, hash).map(change)
     }
 
     /// Locks a stripe, for one write or several. Who has locked one does not wait for another.

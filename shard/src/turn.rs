@@ -143,8 +143,8 @@ impl<K: Key, V: Value> Turn<K, V> {
         Ok(())
     }
 
-    /// Runs something in a turn that is held, tidies up, and reports what it says was applied. Returns what `run` did; `None`
-    /// if it panicked.
+    /// Runs something in a turn that is held, tidies up, and reports what `run` says was applied. `false` if it
+    /// panicked.
     ///
     /// What `run` has to tell, it is to write where its caller reads it: a result that comes back through several calls
     /// is copied by each, and a copy waits for what was written just before.
@@ -158,10 +158,9 @@ impl<K: Key, V: Value> Turn<K, V> {
             applied = run(core);
             leftovers = core.finish_at_once();
         });
-        if ran.is_some() {
-            self.report(applied.as_slice(), leftovers.as_mut());
-        }
-        ran.is_some()
+        let Some(()) = ran else { return false };
+        self.report(applied.as_slice(), leftovers.as_mut());
+        true
     }
 
     /// Reports what ran at once, and drops what it left, outside all turns.
