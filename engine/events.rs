@@ -102,7 +102,7 @@ pub(crate) async fn slow_if_waited(
     env: &dyn anabranch_wal::Env,
     slow_after: Duration,
     timestamp: anabranch_wal::Timestamp,
-    reached: anabranch_shard::Reached,
+    reached: anabranch_shard::ReachedHere<'_>,
 ) -> Result<(), anabranch_wal::Fault> {
     let started = env.now();
     let outcome = reached.await;

@@ -290,7 +290,7 @@ impl<K: Key, V: Value, P: Partition<K>> Transaction<K, V, P> {
         })?;
         // The coordinator answers when it has decided; a shard may still have to apply its part.
         inner.acknowledged(Level::Applied, timestamp).await?;
-        Ok(Ticket { timestamp, durable: inner.sequencer.reached(level, timestamp) })
+        Ok(Ticket { timestamp, durable: inner.sequencer.reached_later(level, timestamp) })
     }
 
     /// One try, on the way that its reruns have prepared. Returns the timestamp whose durability confirms it.

@@ -56,11 +56,13 @@ impl Front {
     }
 
     /// Takes the next timestamp.
+    #[inline]
     pub(crate) fn take(&self) -> Timestamp {
         Timestamp(self.last.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
     /// This timestamp is applied. Moves the watermark as far as it goes.
+    #[inline]
     pub(crate) fn apply(&self, timestamp: Timestamp) {
         if self.apply_quietly(timestamp) {
             self.applied.wake_reached();
@@ -68,6 +70,7 @@ impl Front {
     }
 
     /// [`Front::apply`] without waking anybody: [`Watermark::wake_reached`] is due if this moved the watermark.
+    #[inline]
     pub(crate) fn apply_quietly(&self, timestamp: Timestamp) -> bool {
         // Mostly it is the next one, and needs no slot: nobody else can move the watermark past it.
         if self.applied.step_quietly(timestamp) {
@@ -85,6 +88,7 @@ impl Front {
         self.advance()
     }
 
+    #[inline]
     fn advance(&self) -> bool {
         let mut moved = false;
         let mut end = self.applied.get().0;
@@ -118,11 +122,13 @@ impl Front {
         self.ahead.count.store(ahead.len() as u64, Ordering::SeqCst);
     }
 
+    #[inline]
     fn has_slot(&self, timestamp: u64) -> bool {
         let distance = timestamp.checked_sub(self.applied.get().0);
         distance.expect("S2: a commit is applied once, and then the watermark passes it") <= SLOTS
     }
 
+    #[inline]
     fn slot(&self, timestamp: u64) -> &AtomicU64 {
         let slot = usize::try_from(timestamp & (SLOTS - 1));
         &self.slots[slot.expect("fewer slots than memory has addresses")]

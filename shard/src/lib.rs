@@ -74,7 +74,7 @@ pub use readers::{OldestRegistered, Reader, Readers};
 pub use reject::{Reject, panic_message};
 pub use router::{HASH_NAME, HashPartition, KeyHash, Partition, Router};
 pub use sequencer::{AppliedPart, Level, Sequencer};
-pub use watermark::{Reached, Watermark};
+pub use watermark::{Reached, ReachedHere, Watermark};
 
 /// The log's crate, for those who use this one.
 pub use anabranch_wal as wal;

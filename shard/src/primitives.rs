@@ -21,6 +21,7 @@ pub(crate) fn stripes_in_use() -> usize {
 }
 
 /// This thread's stripe, less than [`STRIPES`].
+#[inline]
 pub fn own_stripe() -> usize {
     thread_local!(static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) });
     STRIPE.with(|stripe| {

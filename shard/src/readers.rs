@@ -148,6 +148,7 @@ impl Readers {
 
     /// Registers a reader at a watermark.
     #[must_use]
+    #[inline]
     pub fn register(&self, level: Level) -> Reader {
         let (now, limit) = match self.age_max {
             None => (Duration::from_nanos(self.now.load(Ordering::Relaxed)), None),
@@ -165,6 +166,7 @@ impl Readers {
         self.register_at(level, (self.env.now(), Duration::MAX), None)
     }
 
+    #[inline]
     fn register_at(&self, level: Level, since: (Duration, Duration), limit: Option<Box<Limit>>) -> Reader {
         let stripe = &self.stripes[own_stripe()];
         let timestamp = {
@@ -236,17 +238,20 @@ impl Readers {
     }
 
     /// Whether nobody is registered. Whoever registers later reads at or above any watermark that was seen before this.
+    #[inline]
     pub(crate) fn nobody_reads(&self) -> bool {
         self.stripes[..stripes_in_use()].iter().all(|stripe| stripe.present.load(Ordering::SeqCst) == 0)
     }
 
     /// What lies below this, nobody can ask for. Computed now and then, and only grows.
     #[must_use]
+    #[inline]
     pub fn horizon(&self) -> Timestamp {
         Timestamp(self.horizon.load(Ordering::SeqCst))
     }
 
     /// Computes the horizon anew if enough has happened since.
+    #[inline]
     pub fn refresh_if_due(&self) {
         let due = self.refreshed_at.load(Ordering::Relaxed) + REFRESH_COMMITS;
         if self.sequencer.get(Level::Durable).0 >= due

@@ -10,7 +10,7 @@ use anabranch_wal::{Health, SyncControl, SyncPolicy, Timestamp};
 use parking_lot::Mutex;
 
 use crate::front::Front;
-use crate::watermark::{Reached, Watermark};
+use crate::watermark::{Reached, ReachedHere, Watermark};
 
 /// The watermark that a read or an acknowledgement goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,7 @@ impl Sequencer {
     ///
     /// # Panics
     /// If `parts` is zero: such a commit would never be applied.
+    #[inline]
     pub fn take(&self, parts: usize) -> Timestamp {
         assert!(parts > 0, "a commit writes somewhere");
         if parts == 1 {
@@ -132,6 +133,7 @@ impl Sequencer {
     }
 
     /// These are applied, and were appended to the logs before that (T3).
+    #[inline]
     pub fn applied(&self, parts: &[AppliedPart]) {
         if parts.is_empty() {
             return;
@@ -154,6 +156,7 @@ impl Sequencer {
 
     /// A commit without a log is applied, which wakes nobody yet: it is to be reported as published. Returns whether it
     /// is behind the watermark.
+    #[inline]
     pub(crate) fn publish(&self, timestamp: Timestamp) -> bool {
         self.front.apply_quietly(timestamp);
         self.front.applied().get() >= timestamp
@@ -161,6 +164,7 @@ impl Sequencer {
 
     /// Recomputes what depends on the logs. Called after every advance of a log, and of `applied`: a log may
     /// have been synced before the commit in it was reported applied.
+    #[inline]
     pub fn advance(&self) {
         let Some(log) = &self.log else { return };
         // T4: `applied` first, the floors second. The other order passes commits that are not logged yet.
@@ -171,7 +175,9 @@ impl Sequencer {
             written = written.min(log.unwritten_floor().previous());
         }
         log.set_synced(synced);
-        self.written.fetch_max(written.0, Ordering::SeqCst);
+        if self.written.load(Ordering::SeqCst) < written.0 {
+            self.written.fetch_max(written.0, Ordering::SeqCst);
+        }
         match log.policy() {
             SyncPolicy::Always => self.durable.raise(synced),
             SyncPolicy::Lazy(conditions) => {
@@ -204,6 +210,7 @@ impl Sequencer {
 
     /// Where a watermark is.
     #[must_use]
+    #[inline]
     pub fn get(&self, level: Level) -> Timestamp {
         self.watermark(level).get()
     }
@@ -234,15 +241,27 @@ impl Sequencer {
     }
 
     /// Waits until the watermark has reached `timestamp`, or the engine fails.
-    pub fn reached(&self, level: Level, timestamp: Timestamp) -> Reached {
+    #[inline]
+    pub fn reached(&self, level: Level, timestamp: Timestamp) -> ReachedHere<'_> {
+        self.request(level, timestamp);
+        Reached::new(self.watermark(level), &self.health, timestamp)
+    }
+
+    /// [`Sequencer::reached`] that may outlive the sequencer.
+    pub fn reached_later(&self, level: Level, timestamp: Timestamp) -> Reached {
+        self.request(level, timestamp);
+        Reached::new(Arc::clone(self.watermark(level)), Arc::clone(&self.health), timestamp)
+    }
+
+    fn request(&self, level: Level, timestamp: Timestamp) {
         if level == Level::Synced
             && let Some(log) = &self.log
         {
             log.request(timestamp);
         }
-        Reached::new(Arc::clone(self.watermark(level)), Arc::clone(&self.health), timestamp)
     }
 
+    #[inline]
     const fn watermark(&self, level: Level) -> &Arc<Watermark> {
         match level {
             Level::Applied => self.front.applied(),
@@ -277,6 +296,7 @@ impl HeldBack {
 
 impl Apart {
     /// Counts a part of this commit as applied. Whether that was the last of it.
+    #[inline]
     fn ends_with_part(&self, timestamp: Timestamp) -> bool {
         // Whoever reports a part was told its timestamp after this was raised for it.
         if self.count.load(Ordering::SeqCst) == 0 {

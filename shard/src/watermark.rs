@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -75,11 +76,13 @@ impl Watermark {
 
     /// Where the front is.
     #[must_use]
+    #[inline]
     pub fn get(&self) -> Timestamp {
         Timestamp(self.value.load(Ordering::SeqCst))
     }
 
     /// Moves the front up to `to`, if it is not there yet, and wakes those who wait for that.
+    #[inline]
     pub(crate) fn raise(&self, to: Timestamp) {
         if self.raise_quietly(to) {
             self.wake_reached();
@@ -87,12 +90,14 @@ impl Watermark {
     }
 
     /// [`Watermark::raise`] without waking anybody: [`Watermark::wake_reached`] is due if this moved it.
+    #[inline]
     pub(crate) fn raise_quietly(&self, to: Timestamp) -> bool {
         // Mostly somebody else has moved it already, and its line is left alone.
         self.value.load(Ordering::SeqCst) < to.0 && self.value.fetch_max(to.0, Ordering::SeqCst) < to.0
     }
 
     /// [`Watermark::raise_quietly`] by one, if that leads there.
+    #[inline]
     pub(crate) fn step_quietly(&self, to: Timestamp) -> bool {
         let before = to.0 - 1;
         self.value.load(Ordering::SeqCst) == before
@@ -100,6 +105,7 @@ impl Watermark {
     }
 
     /// Wakes those who wait for what the front has reached.
+    #[inline]
     pub(crate) fn wake_reached(&self) {
         let reached = self.value.load(Ordering::SeqCst);
         if self.lowest_awaited.load(Ordering::SeqCst) <= reached {
@@ -135,16 +141,25 @@ impl Watermark {
 }
 
 /// Waits until a watermark has reached a timestamp. Needs no runtime. Dropping it leaves nothing behind.
+///
+/// It borrows what it looks at, or shares it, which costs two counters that all threads write.
 #[must_use = "a future does nothing until it is awaited"]
-pub struct Reached {
-    watermark: Arc<Watermark>,
-    health: Arc<Health>,
+pub struct Reached<W = Arc<Watermark>, H = Arc<Health>>
+where
+    W: Deref<Target = Watermark>,
+    H: Deref<Target = Health>,
+{
+    watermark: W,
+    health: H,
     timestamp: Timestamp,
     registered: Option<u64>,
 }
 
-impl Reached {
-    pub(crate) const fn new(watermark: Arc<Watermark>, health: Arc<Health>, timestamp: Timestamp) -> Self {
+/// [`Reached`] for as long as the sequencer is borrowed.
+pub type ReachedHere<'s> = Reached<&'s Watermark, &'s Health>;
+
+impl<W: Deref<Target = Watermark>, H: Deref<Target = Health>> Reached<W, H> {
+    pub(crate) const fn new(watermark: W, health: H, timestamp: Timestamp) -> Self {
         Self { watermark, health, timestamp, registered: None }
     }
 
@@ -166,7 +181,11 @@ impl Reached {
     }
 }
 
-impl Future for Reached {
+impl<W, H> Future for Reached<W, H>
+where
+    W: Deref<Target = Watermark> + Unpin,
+    H: Deref<Target = Health> + Unpin,
+{
     type Output = Result<(), Fault>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -183,7 +202,7 @@ impl Future for Reached {
     }
 }
 
-impl Drop for Reached {
+impl<W: Deref<Target = Watermark>, H: Deref<Target = Health>> Drop for Reached<W, H> {
     fn drop(&mut self) {
         if let Some(number) = self.registered {
             let mut waiters = self.watermark.waiters.lock();

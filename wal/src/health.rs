@@ -36,6 +36,7 @@ pub struct Health {
 impl Health {
     /// The fault, if there is one.
     #[must_use]
+    #[inline]
     pub fn fault(&self) -> Option<&Fault> {
         // One relaxed load on the path of every commit; the OnceLock orders the rest.
         if self.failed.load(Ordering::Relaxed) { self.fault.get() } else { None }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -28,13 +29,18 @@ pub struct Log {
     id: LogId,
     appends: Arc<Appends>,
     state: Mutex<State>,
+    floors: CachePadded<Floors>,
+    /// Shared by the logs that one task flushes.
+    work: Arc<Notify>,
+    space: Notify,
+}
+
+/// Every commit looks at these, and few change them.
+struct Floors {
     /// The lowest timestamp not yet handed to the operating system.
     unwritten: AtomicU64,
     /// The lowest timestamp not yet synced.
     unsynced: AtomicU64,
-    /// Shared by the logs that one task flushes.
-    work: Arc<Notify>,
-    space: Notify,
 }
 
 #[derive(Default)]
@@ -76,8 +82,10 @@ impl Log {
             appends,
             work,
             state: Mutex::default(),
-            unwritten: AtomicU64::new(u64::MAX),
-            unsynced: AtomicU64::new(u64::MAX),
+            floors: CachePadded::new(Floors {
+                unwritten: AtomicU64::new(u64::MAX),
+                unsynced: AtomicU64::new(u64::MAX),
+            }),
             space: Notify::new(),
         }
     }
@@ -90,6 +98,7 @@ impl Log {
 
     /// The space that one record needs at the most, as the only record of its batch.
     #[must_use]
+    #[inline]
     pub fn reservation_bytes(writes: &EncodedWrites, participants: usize) -> u64 {
         batch_bytes(writes.record_bytes(participants)) as u64
     }
@@ -113,6 +122,7 @@ impl Log {
     }
 
     /// Reserves more space for what is already under way, if there is some. It changes nothing for who waits.
+    #[inline]
     pub fn try_reserve(&self, bytes: u64) -> bool {
         let mut state = self.state.lock();
         let granted = state.reserved + bytes <= state.room;
@@ -139,6 +149,7 @@ impl Log {
     }
 
     /// Appends a record. The caller reports the timestamp applied only after this (PROTOCOL T3).
+    #[inline]
     pub fn append(
         &self,
         timestamp: Timestamp,
@@ -148,6 +159,7 @@ impl Log {
     ) {
         let mut state = self.state.lock();
         let offset = state.buffer.len();
+        let is_first = state.marks.is_empty();
         writes.put_record(&mut state.buffer, timestamp, participants);
         self.appends.appended(timestamp, (state.buffer.len() - offset) as u64);
         state.marks.push(Mark { offset, timestamp });
@@ -155,7 +167,10 @@ impl Log {
         state.buffered = lower(state.buffered, Some(timestamp));
         self.publish_floors(&state);
         drop(state);
-        self.work.notify_one();
+        // Whoever was told of the first takes all that has gathered.
+        if is_first {
+            self.work.notify_one();
+        }
     }
 
     /// Wakes the shard when there may be space again.
@@ -165,14 +180,16 @@ impl Log {
 
     /// The lowest timestamp not yet handed to the operating system; `Timestamp::MAX` if there is none.
     #[must_use]
+    #[inline]
     pub fn unwritten_floor(&self) -> Timestamp {
-        Timestamp(self.unwritten.load(Ordering::SeqCst))
+        Timestamp(self.floors.unwritten.load(Ordering::SeqCst))
     }
 
     /// The lowest timestamp not yet synced; `Timestamp::MAX` if there is none.
     #[must_use]
+    #[inline]
     pub fn unsynced_floor(&self) -> Timestamp {
-        Timestamp(self.unsynced.load(Ordering::SeqCst))
+        Timestamp(self.floors.unsynced.load(Ordering::SeqCst))
     }
 
     /// Bytes buffered and not yet taken by a flush.
@@ -187,11 +204,18 @@ impl Log {
     }
 
     /// T3: the floors change only under the lock that guards append and take-buffer.
+    #[inline]
     fn publish_floors(&self, state: &State) {
         let unwritten = lower(state.buffered, state.in_flight);
         let unsynced = lower(unwritten, state.written);
-        self.unwritten.store(unwritten.unwrap_or(Timestamp::MAX).0, Ordering::SeqCst);
-        self.unsynced.store(unsynced.unwrap_or(Timestamp::MAX).0, Ordering::SeqCst);
+        let publish = |floor: &AtomicU64, lowest: Option<Timestamp>| {
+            let lowest = lowest.unwrap_or(Timestamp::MAX).0;
+            if floor.load(Ordering::Relaxed) != lowest {
+                floor.store(lowest, Ordering::SeqCst);
+            }
+        };
+        publish(&self.floors.unwritten, unwritten);
+        publish(&self.floors.unsynced, unsynced);
     }
 
     pub(crate) fn wake_flusher(&self) {

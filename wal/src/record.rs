@@ -149,6 +149,7 @@ impl EncodedWrites {
     }
 
     /// Appends the whole record to `buffer`.
+    #[inline]
     pub(crate) fn put_record(&self, buffer: &mut Vec<u8>, timestamp: Timestamp, participants: &[LogId]) {
         put_record(buffer, timestamp, participants, self.count, &self.bytes);
     }
@@ -160,6 +161,7 @@ impl EncodedWrites {
     }
 }
 
+#[inline]
 fn put_record(buffer: &mut Vec<u8>, timestamp: Timestamp, logs: &[LogId], count: u32, writes: &[u8]) {
     let length = HEADER_BYTES + 4 * logs.len() + writes.len() - 4;
     buffer.put_u32_le(length.try_into().expect("`fits` was asked before the commit was accepted"));

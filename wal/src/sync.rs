@@ -60,6 +60,7 @@ pub(crate) struct Appends {
 }
 
 impl Appends {
+    #[inline]
     pub(crate) fn appended(&self, timestamp: Timestamp, bytes: u64) {
         self.last.fetch_max(timestamp.0, Ordering::SeqCst);
         self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -107,6 +108,7 @@ impl SyncControl {
 
     /// All logs, in the order of the shards.
     #[must_use]
+    #[inline]
     pub fn logs(&self) -> &[Arc<Log>] {
         self.logs.get().map_or(&[], Vec::as_slice)
     }
@@ -126,8 +128,12 @@ impl SyncControl {
     }
 
     /// The sequencer's `synced` watermark has grown to this.
+    #[inline]
     pub fn set_synced(&self, synced: Timestamp) {
-        self.synced.fetch_max(synced.0, Ordering::SeqCst);
+        // Every commit tells this, and few have moved it.
+        if self.synced.load(Ordering::SeqCst) < synced.0 {
+            self.synced.fetch_max(synced.0, Ordering::SeqCst);
+        }
     }
 
     /// What a batch may promise.
