@@ -178,6 +178,41 @@ async fn thirty_two_writers_share_syncs() {
     assert!(stats.commits_per_sync().unwrap() >= 8.0);
 }
 
+/// So many that the log's own thread flushes for them without a word in between, until only few are left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn very_many_writers_and_then_few_are_acknowledged_and_all_there_after_a_restart() {
+    const TASKS: u64 = 400;
+    let commits = effort(40, 400);
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let engine = open::<(u64, u64), u64>(directory.path(), 1).await;
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let db = engine.handle();
+                // All commit much, and one in fifty ten times as much.
+                let commits = if task % 50 == 0 { 10 * commits } else { commits };
+                tokio::spawn(async move {
+                    for commit in 0..commits {
+                        db.insert((task, commit), round).await.unwrap();
+                        assert_eq!(db.get(&(task, commit)).unwrap().as_deref(), Some(&round));
+                    }
+                    commits
+                })
+            })
+            .collect();
+        let mut written = 0;
+        for task in tasks {
+            written += within(task).await.unwrap();
+        }
+        drop(engine);
+        let engine = open::<(u64, u64), u64>(directory.path(), 1).await;
+        let found = entries(engine.handle().range(..));
+        assert_eq!(found.len() as u64, written);
+        assert!(found.iter().all(|(_, value)| *value == round));
+        within(engine.close()).await.unwrap();
+    }
+}
+
 fn written_bytes(directory: &Path) -> u64 {
     let files = std::fs::read_dir(directory).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()

@@ -246,6 +246,11 @@ impl Ring {
         Ok(())
     }
 
+    /// The disk that the log's files are opened through.
+    pub(crate) const fn lane(&self) -> &Arc<dyn Disk> {
+        &self.lane
+    }
+
     /// Takes a free segment to write to.
     pub(crate) fn activate(&self) -> Option<SegmentFile> {
         let mut state = self.state.lock();

@@ -53,6 +53,17 @@ pub trait Disk: Send + Sync + 'static {
     /// side, those of one lane one after the other.
     fn lane(&self, name: &str) -> io::Result<Arc<dyn Disk>>;
 
+    /// Whether this lane has a thread of its own, on which operations on the disk and its files are done when they are first
+    /// polled.
+    fn has_thread(&self) -> bool {
+        false
+    }
+
+    /// Runs something on that thread, behind what was asked for before; here and now, if there is none.
+    fn run_in_lane(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
     /// Opens a file.
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 

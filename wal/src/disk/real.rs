@@ -4,6 +4,7 @@
 //! and to wake an I/O thread and be woken by it takes ten times as many. It waits only where the operating
 //! system makes all who write wait, for want of memory.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -27,6 +28,8 @@ const WRITTEN_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 const AWAKE: Duration = Duration::from_micros(300);
 /// And for so long the I/O thread looks for the next job of this kind.
 const AWAKE_FOR_MORE: Duration = Duration::from_micros(50);
+
+thread_local!(static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) });
 
 /// The real disk.
 ///
@@ -69,6 +72,9 @@ impl RealDisk {
         wait: Wait,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        if IS_IO_THREAD.get() {
+            return job();
+        }
         let (reply, result) = oneshot::channel();
         let lock = self.lock.clone();
         let run = Box::new(move || {
@@ -91,6 +97,7 @@ impl RealDisk {
 fn start_thread(name: &str) -> io::Result<Queue> {
     let (queue, jobs) = mpsc::channel::<Job>();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        IS_IO_THREAD.set(true);
         let mut next = jobs.recv().ok();
         while let Some(Job { run, wait }) = next {
             run();
@@ -144,6 +151,15 @@ impl Disk for RealDisk {
 
     fn lane(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
         Ok(Arc::new(Self { queue: start_thread(name)?, lock: self.lock.clone() }))
+    }
+
+    fn has_thread(&self) -> bool {
+        true
+    }
+
+    fn run_in_lane(&self, run: Box<dyn FnOnce() + Send>) {
+        // If the thread has ended, the work is dropped, which its caller learns from what it holds.
+        let _ = self.queue.send(Job { run, wait: Wait::Asleep });
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
@@ -412,6 +428,8 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -447,6 +465,25 @@ mod tests {
         assert_eq!(file.len().await.unwrap(), 160);
         let last = file.read_at(152, 8).await.unwrap();
         assert_eq!(*last, 19_u64.to_le_bytes());
+    }
+
+    #[tokio::test]
+    async fn in_a_lane_operations_are_done_when_first_polled_and_behind_what_was_asked_for_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let disk = Arc::new(RealDisk::new().unwrap());
+        let before = disk.open(&path, OpenMode::Create).await.unwrap();
+        let (reply, done) = oneshot::channel();
+        let here = Arc::clone(&disk);
+        disk.run_in_lane(Box::new(move || {
+            let opened = here.open(&path, OpenMode::ReadWrite).now_or_never();
+            let file = opened.expect("it is not waited for").unwrap();
+            let written = file.write_and_sync(0, Bytes::from_static(b"written"), Wait::Asleep);
+            written.now_or_never().expect("nor is this").unwrap();
+            reply.send(std::thread::current().name().map(str::to_owned)).unwrap();
+        }));
+        assert_eq!(done.await.unwrap().as_deref(), Some("anabranch-io"));
+        assert_eq!(*before.read_at(0, 7).await.unwrap(), *b"written");
     }
 
     #[tokio::test]
