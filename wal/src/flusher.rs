@@ -36,8 +36,10 @@ use crate::{DatabaseId, Fault, Health, Incarnation, LogId, Lsn, SegmentNumber, T
 const IDLE: Duration = Duration::from_millis(50);
 /// About what a commit takes from its wake-up to its record, where many are awake.
 const COMMIT: Duration = Duration::from_micros(1);
-/// Where flushes and commits go on at the same time, each flush takes about such a part of those who commit, or more.
+/// Where flushes and commits go on at the same time, each flush takes such a part of those who commit, or more.
 const LANE_SHARE: usize = 4;
+/// After so many of them, the log's thread does what else is asked of it, as to open the next segment.
+const LANE_FLUSHES_MAX: usize = 64;
 /// Buffers are kept for the next flush up to this size.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -132,11 +134,11 @@ impl Flusher {
         }
     }
 
-    /// On the log's own thread: flushes what is there, and again and again what has come meanwhile, until so few come that
-    /// committing them takes much less time than that.
+    /// On the log's own thread: flushes what is there, and again what has come meanwhile, and so on, but not for ever, until
+    /// so few come that committing them takes much less time than that.
     fn flush_while_outpaced(&mut self, last: &mut Flushed) {
         let mut usual = last.records / LANE_SHARE;
-        loop {
+        for _ in 0..LANE_FLUSHES_MAX {
             let (records, started) = (self.log().buffered_records(), Instant::now());
             let flushed = self.flush_or_fail().now_or_never();
             flushed.expect("on its own thread, a disk is waited for by none");
@@ -145,11 +147,10 @@ impl Flusher {
             if self.health.fault().is_some() || !last.is_outpaced_by(LANE_SHARE * usual) {
                 return;
             }
-            // Those who were woken just now are on their way.
+            // Who was woken just now is on the way. Whoever comes later calls the task.
             let started = Instant::now();
-            while !last.is_outpaced_by(LANE_SHARE * self.log().buffered_records()) {
+            while self.log().buffered_records() == 0 {
                 if started.elapsed() > last.time {
-                    // Whoever was the first of those that are there has called the task.
                     return;
                 }
                 std::thread::yield_now();
