@@ -135,27 +135,29 @@ impl Flusher {
     }
 
     /// On the log's own thread: flushes what is there, and again what has come meanwhile, and so on, but not for ever, until
-    /// so few come that committing them takes much less time than that.
-    fn flush_while_outpaced(&mut self, last: &mut Flushed) {
+    /// so few come that committing them takes much less time than that. Returns the last flush.
+    fn flush_while_outpaced(&mut self, mut last: Flushed) -> Flushed {
         let mut usual = last.records / LANE_SHARE;
         for _ in 0..LANE_FLUSHES_MAX {
             let (records, started) = (self.log().buffered_records(), Instant::now());
             let flushed = self.flush_or_fail().now_or_never();
             flushed.expect("on its own thread, a disk is waited for by none");
-            *last = Flushed { records, time: started.elapsed() };
+            last = Flushed { records, time: started.elapsed() };
             usual = usual.midpoint(records);
             if self.health.fault().is_some() || !last.is_outpaced_by(LANE_SHARE * usual) {
-                return;
+                return last;
             }
             // Who was woken just now is on the way. Whoever comes later calls the task.
             let started = Instant::now();
-            while self.log().buffered_records() == 0 {
+            // Nothing is under way, so what is not written is buffered. This takes no lock from those who append.
+            while self.log().unwritten_floor() == Timestamp::MAX {
                 if started.elapsed() > last.time {
-                    return;
+                    return last;
                 }
                 std::thread::yield_now();
             }
         }
+        last
     }
 
     fn has_work(&self) -> bool {
@@ -447,8 +449,8 @@ fn commits_take(commits: usize) -> Duration {
     COMMIT * u32::try_from(commits).unwrap_or(u32::MAX)
 }
 
-/// Where committing takes about as long as flushing, both go on at the same time: the log's own thread flushes one half
-/// of the commits while the other half is made, without a word to anybody in between, until so few are left that it
+/// Where committing takes about as long as flushing, both go on at the same time: the log's own thread flushes a part
+/// of the commits while others are made, without a word to the task in between, until so few are left that it
 /// is better to wait for all of them. A wake-up of a thread takes a quarter of a flush, and that of a task, on threads
 /// that have enough to do, longer. `None` if that thread has ended.
 async fn flush_in_lane(flushers: &mut Vec<Flusher>, last: Flushed) -> Option<Flushed> {
@@ -456,8 +458,7 @@ async fn flush_in_lane(flushers: &mut Vec<Flusher>, last: Flushed) -> Option<Flu
     let lane = Arc::clone(flusher.ring.lane());
     let (reply, done) = oneshot::channel();
     lane.run_in_lane(Box::new(move || {
-        let mut last = last;
-        flusher.flush_while_outpaced(&mut last);
+        let last = flusher.flush_while_outpaced(last);
         drop(reply.send((flusher, last)));
     }));
     let (flusher, last) = done.await.ok()?;
