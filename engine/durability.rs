@@ -10,7 +10,8 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Power loss: a commit is acknowledged when it, and all before it, are synced. Commits that arrive
-    /// together share a sync.
+    /// together share a sync. Whoever commits alone syncs on its own thread, if that is a worker of a tokio runtime of
+    /// several threads: as [`tokio::task::block_in_place`], which holds up what the same task does side by side.
     Full,
     /// The end of the process: a commit is acknowledged when it was handed to the operating system. Power loss
     /// takes back a suffix of the commit order, never more than the [`Flush`] allows, and never a middle.

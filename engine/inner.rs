@@ -242,6 +242,9 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
         if self.sequencer.get(level) >= timestamp {
             return Ok(());
         }
+        if self.sequencer.flush_if_alone() && self.sequencer.get(level) >= timestamp {
+            return Ok(());
+        }
         let reached = self.sequencer.reached(level, timestamp);
         #[cfg(feature = "tracing")]
         let reached = crate::events::slow_if_waited(&*self.env, self.slow, timestamp, reached);

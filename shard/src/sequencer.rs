@@ -254,11 +254,17 @@ impl Sequencer {
     }
 
     fn request(&self, level: Level, timestamp: Timestamp) {
-        if level == Level::Synced
-            && let Some(log) = &self.log
-        {
+        let Some(log) = &self.log else { return };
+        log.call_if_alone();
+        if level == Level::Synced {
             log.request(timestamp);
         }
+    }
+
+    /// For those who commit, before they wait for that to be durable: see [`SyncControl::flush_if_alone`].
+    #[inline]
+    pub fn flush_if_alone(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.flush_if_alone())
     }
 
     #[inline]

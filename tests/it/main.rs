@@ -1,5 +1,6 @@
 //! Whole-engine tests through the public face, a module for each behaviour.
 
+mod alone;
 mod autocommit;
 mod bad_input;
 mod contention;

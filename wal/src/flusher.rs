@@ -6,7 +6,8 @@
 //! the same moment can share the device's. Where commits don't wait, each log has a task of its own, so that the
 //! sync of one doesn't hold up the writes of another.
 //!
-//! Where very many commit, the log's own thread takes the flusher over for a while ([`flush_in_lane`]).
+//! Where very many commit, the log's own thread takes the flusher over for a while ([`flush_in_lane`]). Whoever commits alone
+//! runs it where it is ([`crate::alone`]).
 //!
 //! It owns the segment being written. It sends nothing to any shard: who waits for a watermark is woken
 //! through `progressed` (PROTOCOL A2).
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, join_all};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 
 use crate::disk::{Wait, write_all_at};
@@ -40,6 +41,12 @@ const COMMIT: Duration = Duration::from_micros(1);
 const LANE_SHARE: usize = 4;
 /// After so many of them, the log's thread does what else is asked of it, as to open the next segment.
 const LANE_FLUSHES_MAX: usize = 64;
+/// After so many flushes of one record each, whoever commits may flush for itself,
+const ALONE_MIN: u32 = 4;
+/// for so long, in flushes as long as the last,
+const ALONE_FOR: Duration = Duration::from_millis(20);
+/// but so often at the most, until the task looks again who else commits.
+const ALONE_TURNS_MAX: u32 = 128;
 /// Buffers are kept for the next flush up to this size.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -142,7 +149,7 @@ impl Flusher {
             let (records, started) = (self.log().buffered_records(), Instant::now());
             let flushed = self.flush_or_fail().now_or_never();
             flushed.expect("on its own thread, a disk is waited for by none");
-            last = Flushed { records, time: started.elapsed() };
+            last = Flushed { records, alone: 0, time: started.elapsed() };
             usual = usual.midpoint(records);
             if self.health.fault().is_some() || !last.is_outpaced_by(LANE_SHARE * usual) {
                 return last;
@@ -384,21 +391,83 @@ impl Flusher {
     }
 }
 
+/// The flushers that one task runs, and, where commits wait for their sync, whoever commits alone.
+pub(crate) struct Flushers {
+    all: Mutex<Vec<Flusher>>,
+    logs: Vec<Arc<Log>>,
+    health: Arc<Health>,
+    control: Arc<SyncControl>,
+}
+
+impl Flushers {
+    pub(crate) fn new(control: &Arc<SyncControl>, health: &Arc<Health>, all: Vec<Flusher>) -> Self {
+        let logs = all.iter().map(|flusher| Arc::clone(&flusher.ring.log)).collect();
+        Self { all: Mutex::new(all), logs, health: Arc::clone(health), control: Arc::clone(control) }
+    }
+
+    /// Records buffered over all logs.
+    fn records(&self) -> usize {
+        self.logs.iter().map(|log| log.buffered_records()).sum()
+    }
+
+    /// Flushes the one record that is there, on this thread. `false` if there are none, or more, or others flush.
+    pub(crate) fn flush_one_here(&self) -> bool {
+        let Ok(mut all) = self.all.try_lock() else { return false };
+        if self.records() != 1 || self.health.fault().is_some() {
+            return false;
+        }
+        let Some(flusher) = all.iter_mut().find(|flusher| flusher.has_work()) else { return false };
+        let lane = Arc::clone(flusher.ring.lane());
+        if !lane.has_thread() {
+            return false;
+        }
+        self.control.alone().take_turn();
+        let _closed = CloseOnPanic(&self.health);
+        tokio::task::block_in_place(|| {
+            lane.run_here(&mut || {
+                let done = flusher.flush_or_fail().now_or_never();
+                done.expect("where operations are done at once, a disk is waited for by none");
+            });
+        });
+        drop(all);
+        self.look_again();
+        true
+    }
+
+    /// After the flushers were taken, or turns: the task may not have been called for what came meanwhile.
+    fn look_again(&self) {
+        if self.records() > 0 {
+            self.logs[0].wake_flusher();
+        }
+    }
+}
+
 /// Runs until the engine fails or closes, or the task is dropped.
-pub(crate) async fn run(mut flushers: Vec<Flusher>) {
-    let Some(first) = flushers.first() else { return };
-    let health = Arc::clone(&first.health);
-    let log = Arc::clone(&first.ring.log);
-    let in_step = first.control.policy() == SyncPolicy::Always;
-    let _closed = CloseOnDrop(Arc::clone(&health));
+pub(crate) async fn run(flushers: Arc<Flushers>) {
+    let Flushers { all, logs, health, control } = &*flushers;
+    let in_step = control.policy() == SyncPolicy::Always;
+    let alone = control.alone();
+    let _closed = CloseOnDrop(Arc::clone(health));
     let mut last = Flushed::default();
     while health.fault().is_none() {
+        let promise_is_due = all.try_lock().is_ok_and(|all| all.iter().any(Flusher::promise_is_due));
+        let turns = alone.turns();
         tokio::select! {
             biased;
             // Those that are flushed in step share this.
-            () = log.work_arrived() => {}
-            () = tokio::time::sleep(IDLE), if flushers.iter().any(Flusher::promise_is_due) => {
-                for flusher in flushers.iter_mut().filter(|flusher| flusher.promise_is_due()) {
+            () = logs[0].work_arrived() => {}
+            () = tokio::time::sleep(ALONE_FOR), if turns > 0 => {
+                if alone.turns() == turns {
+                    // Nobody commits any more, or somebody did and did not stay to flush.
+                    last.alone = 0;
+                    alone.set_turns(0);
+                    flushers.look_again();
+                }
+                continue;
+            }
+            () = tokio::time::sleep(IDLE), if promise_is_due => {
+                let mut all = all.lock().await;
+                for flusher in all.iter_mut().filter(|flusher| flusher.promise_is_due()) {
                     if let Err(error) = flusher.write_watermark().await {
                         health.fail(Fault::Log(error));
                     }
@@ -406,11 +475,14 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
                 continue;
             }
         }
+        // Who commits alone has them, and looks again.
+        let Ok(mut all) = all.try_lock() else { continue };
         let records = if in_step {
             let records = gather(&flushers, &last).await;
-            let has_lane = flushers.len() == 1 && flushers[0].ring.lane().has_thread();
+            let has_lane = all.len() == 1 && all[0].ring.lane().has_thread();
             if has_lane && last.is_outpaced_by(2 * records) {
-                let Some(flushed) = flush_in_lane(&mut flushers, Flushed { records, ..last }).await else {
+                alone.set_turns(0);
+                let Some(flushed) = flush_in_lane(&mut all, Flushed { records, ..last }).await else {
                     return;
                 };
                 last = flushed;
@@ -423,10 +495,19 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
             0
         };
         let started = Instant::now();
-        let due = flushers.iter_mut().filter(|flusher| !in_step || flusher.has_work());
+        let due = all.iter_mut().filter(|flusher| !in_step || flusher.has_work());
         join_all(due.map(Flusher::flush_or_fail)).await;
+        drop(all);
         if records > 0 {
-            last = Flushed { records, time: started.elapsed() };
+            // Who could have flushed, and did not, is not asked to for a while.
+            let is_alone = records == 1 && alone.turns() == 0;
+            last = Flushed {
+                records,
+                alone: if is_alone { last.alone + 1 } else { 0 },
+                time: started.elapsed(),
+            };
+            alone.set_turns(last.turns());
+            flushers.look_again();
         }
     }
 }
@@ -435,10 +516,21 @@ pub(crate) async fn run(mut flushers: Vec<Flusher>) {
 #[derive(Clone, Copy, Default)]
 struct Flushed {
     records: usize,
+    /// So many flushes, this one included, had one record each.
+    alone: u32,
     time: Duration,
 }
 
 impl Flushed {
+    /// How often whoever commits alone may flush now.
+    fn turns(&self) -> u32 {
+        if self.alone < ALONE_MIN || self.time.is_zero() {
+            return 0;
+        }
+        let turns = ALONE_FOR.as_nanos() / self.time.as_nanos();
+        u32::try_from(turns).unwrap_or(u32::MAX).min(ALONE_TURNS_MAX)
+    }
+
     /// Whether to commit so many takes longer than to flush does.
     fn is_outpaced_by(&self, commits: usize) -> bool {
         !self.time.is_zero() && commits_take(commits) >= self.time
@@ -469,16 +561,15 @@ async fn flush_in_lane(flushers: &mut Vec<Flusher>, last: Flushed) -> Option<Flu
 /// Lets those come along who are about to commit, as whoever the last flush has woken is. If they all need more time for
 /// that than a flush takes, half of them is enough: the others commit while these are flushed. Returns how many records
 /// there are.
-async fn gather(flushers: &[Flusher], last: &Flushed) -> usize {
-    let count = || flushers.iter().map(|flusher| flusher.log().buffered_records()).sum::<usize>();
+async fn gather(flushers: &Flushers, last: &Flushed) -> usize {
     let started = Instant::now();
-    let mut records = count();
+    let mut records = flushers.records();
     loop {
         if commits_take(records) >= last.time && records >= last.records / 2 {
             return records;
         }
         tokio::task::yield_now().await;
-        let before = std::mem::replace(&mut records, count());
+        let before = std::mem::replace(&mut records, flushers.records());
         if records == before || started.elapsed() > last.time {
             return records;
         }
@@ -533,6 +624,17 @@ impl Part {
 
 fn narrow(value: usize) -> u32 {
     value.try_into().expect("a batch fits a segment, and a segment fits u32")
+}
+
+/// When a flush panics on the thread of whoever commits, the flusher can't go on.
+struct CloseOnPanic<'h>(&'h Health);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Fault::Closed);
+        }
+    }
 }
 
 /// When a flusher ends, whatever the reason, nobody must wait for it: the runtime may have ended.

@@ -16,6 +16,7 @@
 //! - L1 Space is reserved before a timestamp is taken, in order of arrival.
 //! - L5 Nothing of an incarnation is written before the manifest that names it is synced.
 
+mod alone;
 mod backup;
 mod changes;
 mod checkpoint;

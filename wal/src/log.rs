@@ -159,7 +159,8 @@ impl Log {
     ) {
         let mut state = self.state.lock();
         let offset = state.buffer.len();
-        let is_first = state.marks.is_empty();
+        // Whoever was told of the first takes all that has gathered.
+        let calls = state.marks.is_empty() && self.appends.alone.turns() == 0;
         writes.put_record(&mut state.buffer, timestamp, participants);
         self.appends.appended(timestamp, (state.buffer.len() - offset) as u64);
         state.marks.push(Mark { offset, timestamp });
@@ -167,8 +168,7 @@ impl Log {
         state.buffered = lower(state.buffered, Some(timestamp));
         self.publish_floors(&state);
         drop(state);
-        // Whoever was told of the first takes all that has gathered.
-        if is_first {
+        if calls {
             self.work.notify_one();
         }
     }

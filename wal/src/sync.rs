@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::alone::Alone;
 use crate::stats::WalCounters;
 use crate::{Log, Timestamp};
 
@@ -57,6 +58,7 @@ pub(crate) struct Appends {
     /// Bytes appended over all logs and not yet synced.
     unsynced_bytes: AtomicU64,
     maker: Notify,
+    pub(crate) alone: Alone,
 }
 
 impl Appends {
@@ -80,6 +82,7 @@ impl SyncControl {
                 last: AtomicU64::new(recovered.0),
                 unsynced_bytes: AtomicU64::new(0),
                 maker: Notify::new(),
+                alone: Alone::default(),
             }),
             target: AtomicU64::new(0),
             synced: AtomicU64::new(recovered.0),
@@ -111,6 +114,26 @@ impl SyncControl {
     #[inline]
     pub fn logs(&self) -> &[Arc<Log>] {
         self.logs.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// For those who commit, before they wait for the log: flushes here and now what the caller has committed, where that is
+    /// faster than to have it done. Blocks the thread, and lets another take over what else it does, as
+    /// [`tokio::task::block_in_place`] has it. Returns whether it did, or tried to.
+    #[inline]
+    pub fn flush_if_alone(&self) -> bool {
+        self.alone().flush()
+    }
+
+    /// For those who wait for the log: what was not flushed by whoever has committed it is flushed now.
+    #[inline]
+    pub fn call_if_alone(&self) {
+        if self.alone().turns() > 0 {
+            self.work.notify_one();
+        }
+    }
+
+    pub(crate) fn alone(&self) -> &Alone {
+        &self.appends.alone
     }
 
     /// Asks every log that holds back `target` to sync (T5).

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::checkpoint::{CheckpointId, CheckpointWriter, checkpoint_path};
 use crate::disk::Disk;
-use crate::flusher::{self, ChainEnd, Flusher, Progressed};
+use crate::flusher::{self, ChainEnd, Flusher, Flushers, Progressed};
 use crate::manifest::{CheckpointEntry, FENCES_MAX, LogEntry, Manifest, ManifestFile};
 use crate::planted::{Bug, is_planted};
 use crate::recovery::{Listing, Recovered, RecoveredLog, RecoverySummary, open_manifest, recover};
@@ -294,11 +294,14 @@ impl Wal {
         let flushers = self.rings.iter().zip(&self.ends).map(flusher);
         match self.options.policy {
             SyncPolicy::Always => {
-                tasks.spawn(flusher::run(flushers.collect()));
+                let flushers = Arc::new(Flushers::new(&self.control, health, flushers.collect()));
+                self.control.alone().follow(&flushers);
+                tasks.spawn(flusher::run(flushers));
             }
             SyncPolicy::Lazy(_) => {
                 for flusher in flushers {
-                    tasks.spawn(flusher::run(vec![flusher]));
+                    let flusher = Flushers::new(&self.control, health, vec![flusher]);
+                    tasks.spawn(flusher::run(Arc::new(flusher)));
                 }
             }
         }

@@ -64,6 +64,12 @@ pub trait Disk: Send + Sync + 'static {
         work();
     }
 
+    /// Runs something on the caller's thread, which waits for each operation on such a disk and its files when it is first
+    /// polled. Only where there is [a thread](Disk::has_thread).
+    fn run_here(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// Opens a file.
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 

@@ -32,6 +32,15 @@ const AWAKE_FOR_MORE: Duration = Duration::from_micros(50);
 // On an I/O thread, operations are done at once: they would wait for the very thread that asks for them.
 thread_local!(static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) });
 
+/// Until this is dropped.
+struct AtOnce(bool);
+
+impl Drop for AtOnce {
+    fn drop(&mut self) {
+        IS_IO_THREAD.set(self.0);
+    }
+}
+
 /// The real disk.
 ///
 /// Files and directories are created for their owner only. The lock is `flock` on a file `LOCK`, plus a
@@ -161,6 +170,11 @@ impl Disk for RealDisk {
     fn run_in_lane(&self, run: Box<dyn FnOnce() + Send>) {
         // If the thread has ended, the work is dropped, which its caller learns from what it holds.
         let _ = self.queue.send(Job { run, wait: Wait::Asleep });
+    }
+
+    fn run_here(&self, work: &mut dyn FnMut()) {
+        let _at_once = AtOnce(IS_IO_THREAD.replace(true));
+        work();
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
