@@ -422,13 +422,14 @@ impl Flushers {
             return false;
         }
         self.control.alone().take_turn();
-        let _closed = CloseOnPanic(&self.health);
+        let mut closes = CloseUnless { done: false, health: &self.health };
         tokio::task::block_in_place(|| {
             lane.run_here(&mut || {
                 let done = flusher.flush_or_fail().now_or_never();
                 done.expect("where operations are done at once, a disk is waited for by none");
             });
         });
+        closes.done = true;
         drop(all);
         self.look_again();
         true
@@ -450,7 +451,8 @@ pub(crate) async fn run(flushers: Arc<Flushers>) {
     let _closed = CloseOnDrop(Arc::clone(health));
     let mut last = Flushed::default();
     while health.fault().is_none() {
-        let promise_is_due = all.try_lock().is_ok_and(|all| all.iter().any(Flusher::promise_is_due));
+        // If somebody has the flushers just now, one may be due after that.
+        let promise_is_due = all.try_lock().map_or(true, |all| all.iter().any(Flusher::promise_is_due));
         let turns = alone.turns();
         tokio::select! {
             biased;
@@ -627,12 +629,15 @@ fn narrow(value: usize) -> u32 {
 }
 
 /// When a flush panics on the thread of whoever commits, the flusher can't go on.
-struct CloseOnPanic<'h>(&'h Health);
+struct CloseUnless<'h> {
+    done: bool,
+    health: &'h Health,
+}
 
-impl Drop for CloseOnPanic<'_> {
+impl Drop for CloseUnless<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail(Fault::Closed);
+        if !self.done {
+            self.health.fail(Fault::Closed);
         }
     }
 }
