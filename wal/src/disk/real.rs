@@ -29,7 +29,8 @@ const AWAKE: Duration = Duration::from_micros(300);
 /// And for so long the I/O thread looks for the next job of this kind.
 const AWAKE_FOR_MORE: Duration = Duration::from_micros(50);
 
-// On an I/O thread, operations are done at once: they would wait for the very thread that asks for them.
+// On an I/O thread, operations are done at once: they would wait for the very thread that asks for them. So they are on a
+// thread that stands in for it ([`Disk::run_here`]).
 thread_local!(static IS_IO_THREAD: Cell<bool> = const { Cell::new(false) });
 
 /// Until this is dropped.
