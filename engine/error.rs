@@ -83,9 +83,12 @@ pub enum Error {
         message: String,
     },
     /// A commit was asked for within an `update` closure, which runs on the shard that would have to serve it, or
-    /// within the body of a transaction that others wait for (see [`crate::Handle::transaction`]). Move it out of
-    /// the closure.
-    #[error("a closure that others wait for must not commit anything itself; move the commit out of it")]
+    /// within the body of a transaction that others wait for (see [`crate::Handle::transaction`]); or anything at all
+    /// within a closure that is shown a value in its place ([`crate::Handle::with_value`]). Move it out of the closure.
+    #[error(
+        "a closure that others wait for must not commit anything itself, nor read while it is shown a value in its \
+         place; move the commit out of it, or the read"
+    )]
     Nested,
     /// The transaction has no savepoint of this name. Nothing was rolled back.
     #[error("the transaction has no savepoint named {name:?}")]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_shard::{
-    Changed, CommitsRefused, HashPartition, Inline, Key, Level, Part, Partition, Updated, Validation, Value,
+    Changed, HashPartition, Inline, Inside, Key, Level, Part, Partition, Refused, Updated, Validation, Value,
 };
 use anabranch_wal::EncodedWrites;
 
 use crate::ingest::{Ingest, IngestOptions};
-use crate::inner::{Failed, Holds, Inner};
+use crate::inner::{Failed, Holds, Inner, in_place};
 use crate::retry::Retry;
 use crate::scan::{Prefix, Scan, ScanStream};
 use crate::transaction::encode;
@@ -72,9 +72,39 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         P: Partition<Q>,
         Q: Hash + Ord + ?Sized,
     {
+        self.show(key, Arc::clone)
+    }
+
+    /// Shows the value of a key to a closure, in its place: without a share of it, whose count is a write to memory that
+    /// all who read this key contend for. Otherwise as [`Handle::get`]. `None` if there is no value; `look` is not called
+    /// then.
+    ///
+    /// Whoever would write this key, or one of its neighbours in the table, waits meanwhile, so `look` should be short, and
+    /// must not wait for anybody. It must not call the engine: what it asks for, it is refused with [`Error::Nested`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    ///
+    /// # Panics
+    /// If `look` does; nothing is changed by that.
+    pub fn with_value<Q, T>(&self, key: &Q, look: impl FnOnce(&V) -> T) -> Result<Option<T>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        self.show(key, in_place(look))
+    }
+
+    fn show<Q, T>(&self, key: &Q, look: impl FnOnce(&Arc<V>) -> T) -> Result<Option<T>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
         self.inner.closed.check()?;
         let (shard, hash) = self.inner.place(key);
-        Ok(shard.map().get(key, hash, || self.inner.sequencer.get(Level::Durable), None))
+        Ok(shard.map().show(key, hash, || self.inner.sequencer.get(Level::Durable), None, look))
     }
 
     /// The values of several keys, in their order, all at one timestamp.
@@ -100,7 +130,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
         P: Partition<Q>,
         Q: Hash + Ord + ?Sized,
     {
-        Ok(self.get(key)?.is_some())
+        Ok(self.show(key, |_| ())?.is_some())
     }
 
     /// How many keys have a value, all at one timestamp. Looks at every key.
@@ -163,8 +193,9 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     /// [`Error::Encode`], [`Error::DiskFull`], [`Error::MemoryLimit`], [`Error::ReadOnly`], [`Error::Nested`]: nothing
     /// was changed.
     /// [`Error::Indeterminate`], [`Error::Closed`]: it may survive.
-    pub async fn insert(&self, key: K, value: V) -> Result<(), Error> {
-        self.insert_expiring(key, value, None).await
+    // The future itself, not one within another, from which key and value would be copied once more.
+    pub fn insert(&self, key: K, value: V) -> impl Future<Output = Result<(), Error>> {
+        self.insert_expiring(key, value, None)
     }
 
     /// Sets a key to a value that expires: so long from now it is as good as removed. As [`Handle::insert`], which
@@ -175,8 +206,13 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
     ///
     /// # Errors
     /// As for [`Handle::insert`]; [`Error::Config`] for a time of zero, or of more than a thousand years.
-    pub async fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Result<(), Error> {
-        self.insert_expiring(key, value, Some(ttl)).await
+    pub fn insert_with_ttl(
+        &self,
+        key: K,
+        value: V,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), Error>> {
+        self.insert_expiring(key, value, Some(ttl))
     }
 
     async fn insert_expiring(&self, key: K, value: V, ttl: Option<Duration>) -> Result<(), Error> {
@@ -304,7 +340,7 @@ impl<K: Key, V: Value, P: Partition<K>> Handle<K, V, P> {
             let mut transaction = self.begin();
             let result = {
                 // Others may wait for this run.
-                let _refused = retry.is_claimed().then(CommitsRefused::enter);
+                let _refused = retry.is_claimed().then(|| Inside::enter(Refused::Commits));
                 body(&mut transaction)
             };
             if let Some(done) = self.finish(transaction, result, &mut retry).await {

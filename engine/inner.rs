@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anabranch_coordinator::{Claimed, Coordinator};
 use anabranch_shard::{
-    Clock, Gone, Inline, Key, KeyHash, Level, Part, Partition, Reader, Readers, Reject, Router, STRIPES,
-    Sequencer, Shard, Value, commit_inline, own_stripe,
+    Clock, Gone, Inline, Inside, Key, KeyHash, Level, Part, Partition, Reader, Readers, Refused, Reject,
+    Router, STRIPES, Sequencer, Shard, Value, commit_inline, own_stripe, refused,
 };
 use anabranch_wal::{Env, Fault, Health, Timestamp, Wal};
 use crossbeam_utils::CachePadded;
@@ -91,8 +91,12 @@ impl Closed {
         self.0.store(true, Ordering::Release);
     }
 
+    /// Whether a call may go on: the engine is open, and this is no closure that must not call it.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.0.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.0.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        if refused() == Refused::Calls { Err(Error::Nested) } else { Ok(()) }
     }
 
     /// Closes when the engine's health says so, as when its runtime ends.
@@ -114,6 +118,14 @@ pub(crate) struct Counters {
     pub(crate) conflicts: AtomicU64,
     pub(crate) reruns: AtomicU64,
     pub(crate) two_phase: AtomicU64,
+}
+
+/// Shows a value to a user's closure, which must not call the engine meanwhile.
+pub(crate) fn in_place<V, T>(look: impl FnOnce(&V) -> T) -> impl FnOnce(&Arc<V>) -> T {
+    |value| {
+        let _inside = Inside::enter(Refused::Calls);
+        look(value)
+    }
 }
 
 /// Whether a reader is not too old. A branch, where no maximum age is set.
@@ -160,7 +172,7 @@ impl<K: Key, V: Value, P> Inner<K, V, P> {
     /// Whether a commit may begin.
     pub(crate) fn check_writable(&self) -> Result<(), Error> {
         self.closed.check()?;
-        if anabranch_shard::refuses_commits() {
+        if refused() >= Refused::Commits {
             return Err(Error::Nested);
         }
         match self.health().fault() {

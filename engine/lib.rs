@@ -66,12 +66,13 @@
 //!
 //! # Reading
 //!
-//! [`Handle::get`], [`contains_key`](Handle::contains_key), [`get_many`](Handle::get_many),
+//! [`Handle::get`], [`with_value`](Handle::with_value), [`contains_key`](Handle::contains_key), [`get_many`](Handle::get_many),
 //! [`range`](Handle::range) and [`prefix`](Handle::prefix) are synchronous and show what is durable, at the
 //! level that the engine was opened with. Scans are double-ended iterators, or streams
 //! ([`range_stream`](Handle::range_stream), [`prefix_stream`](Handle::prefix_stream)). Several reads at one
 //! moment: [`Handle::snapshot`]. A snapshot holds on to the versions it may be asked for, so drop it when it
-//! is done with. `len` and `is_empty` look at keys one by one.
+//! is done with. `len` and `is_empty` look at keys one by one. `with_value` shows a value in its place, where [`get`](Handle::get)
+//! counts one more reference of it; its closure must not call the engine.
 //!
 //! # Writing
 //!

@@ -65,7 +65,7 @@ fn shard_stats<K: Key, V: Value>(shard: &Shard<K, V>, ring: RingUsage) -> ShardS
     let (versions, keys) = shard.map().size();
     let (queues, to_sweep) = shard.queues();
     ShardStats {
-        keys,
+        keys: usize::try_from(keys).expect("they are in memory"),
         live_keys: shard.map().live(),
         versions,
         to_sweep,

@@ -9,7 +9,7 @@ use anabranch_shard::{Bounds, HashPartition, Key, Level, Partition, Place, Reade
 use anabranch_wal::Timestamp;
 
 use crate::Error;
-use crate::inner::{Held, check_age};
+use crate::inner::{Held, check_age, in_place};
 use crate::scan::{Prefix, Scan, ScanStream, owned_bounds};
 
 /// The whole engine at one timestamp, over all shards, for any number of reads. It never waits, never
@@ -55,12 +55,37 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
         P: Partition<Q>,
         Q: Hash + Ord + ?Sized,
     {
+        self.show(key, Arc::clone)
+    }
+
+    /// Shows the value of a key to a closure, in its place. As [`crate::Handle::with_value`], at the snapshot's timestamp.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::SnapshotTooOld`], also after `look` was called.
+    ///
+    /// # Panics
+    /// If `look` does.
+    pub fn with_value<Q, T>(&self, key: &Q, look: impl FnOnce(&V) -> T) -> Result<Option<T>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
+        self.show(key, in_place(look))
+    }
+
+    fn show<Q, T>(&self, key: &Q, look: impl FnOnce(&Arc<V>) -> T) -> Result<Option<T>, Error>
+    where
+        K: Borrow<Q>,
+        P: Partition<Q>,
+        Q: Hash + Ord + ?Sized,
+    {
         self.inner.closed.check()?;
         let timestamp = self.reader.timestamp();
         let (shard, hash) = self.inner.place(key);
-        let value = shard.map().get(key, hash, || timestamp, Some(self.moment));
+        let shown = shard.map().show(key, hash, || timestamp, Some(self.moment), look);
         check_age(&self.reader)?;
-        Ok(value)
+        Ok(shown)
     }
 
     /// The values of several keys, in their order. Faster than one after the other, as they are looked for side by side.
@@ -94,7 +119,7 @@ impl<K: Key, V: Value, P> Snapshot<K, V, P> {
         P: Partition<Q>,
         Q: Hash + Ord + ?Sized,
     {
-        Ok(self.get(key)?.is_some())
+        Ok(self.show(key, |_| ())?.is_some())
     }
 
     /// How many keys have a value. Looks at every key.

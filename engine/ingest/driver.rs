@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use anabranch_shard::{
-    Batched, Changed, CommitsRefused, Expiry, Key, Level, Part, Partition, Row, Validation, Value,
+    Batched, Changed, Expiry, Inside, Key, Level, Part, Partition, Refused, Row, Validation, Value,
     panic_message,
 };
 use anabranch_wal::{EncodedWrites, SourceOffset, Timestamp};
@@ -340,7 +340,7 @@ fn run<K: Key, V: Value, P: Partition<K>>(
                 let old = transaction.get(key)?;
                 // As on a shard: it must not commit anything itself.
                 let changed = {
-                    let _inside = CommitsRefused::enter();
+                    let _inside = Inside::enter(Refused::Commits);
                     change(old.as_deref())
                 };
                 match changed {

@@ -9,7 +9,6 @@
 mod batch;
 mod govern;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -31,6 +30,7 @@ use crate::outbox::Outbox;
 use crate::part::{Part, Participants};
 use crate::pins::{Admission, Arrival, Footprint, Pins};
 use crate::readers::Readers;
+use crate::refused::{Inside, Refused};
 use crate::reject::{Reject, panic_message};
 use crate::router::KeyHash;
 use crate::sequencer::{AppliedPart, Sequencer};
@@ -49,15 +49,6 @@ const BULK_WRITES: usize = 32;
 
 /// Commits that run at once leave up to so many old values for the next to drop.
 const GARBAGE_KEPT: usize = 64;
-
-thread_local!(static COMMITS_REFUSED: Cell<bool> = const { Cell::new(false) });
-
-/// Whether this thread is running a user's closure that others wait for, on a shard or within a claim, and
-/// which must not call back into commits (V9).
-#[must_use]
-pub fn refuses_commits() -> bool {
-    COMMITS_REFUSED.get()
-}
 
 /// A shard's state besides its map.
 pub struct ShardCore<K, V> {
@@ -558,7 +549,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
         let (mut changed, mut was_there) = (Ok(Changed::Keep), false);
         let mut run = |old: Option<&Arc<V>>| {
             changed = catch_unwind(AssertUnwindSafe(|| {
-                let _inside = CommitsRefused::enter();
+                let _inside = Inside::enter(Refused::Commits);
                 change(old.map(|old| &**old))
             }));
             was_there = old.is_some();
@@ -862,24 +853,5 @@ impl<K: Clone + Ord, V> Job<K, V> {
                 Log::reservation_bytes(&prepare.part.encoded, prepare.participants.len())
             }
         }
-    }
-}
-
-/// Marks the thread while a user's closure runs that others wait for.
-#[must_use = "the mark ends when this is dropped"]
-#[derive(Debug)]
-pub struct CommitsRefused(());
-
-impl CommitsRefused {
-    /// From here on.
-    pub fn enter() -> Self {
-        COMMITS_REFUSED.set(true);
-        Self(())
-    }
-}
-
-impl Drop for CommitsRefused {
-    fn drop(&mut self) {
-        COMMITS_REFUSED.set(false);
     }
 }

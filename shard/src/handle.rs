@@ -106,6 +106,9 @@ impl<K: Key, V: Value> Shard<K, V> {
         expires: Expiry,
         encoded: &EncodedWrites,
     ) -> Inline<Timestamp, (K, Option<Arc<V>>)> {
+        if self.lends_turn {
+            self.map.prefetch(&key, hash);
+        }
         let Some((turn, core)) = self.hold() else { return Inline::InTheWay((key, value)) };
         let (mut timestamp, mut back) = (Timestamp::ZERO, None);
         let ran =

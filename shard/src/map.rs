@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,10 +70,18 @@ pub struct ShardMap<K, V> {
 /// On a cache line of its own, as readers look at the rest of the map.
 #[derive(Default)]
 struct Sizes {
-    /// Versions over all keys. Only the writer changes it.
+    /// Versions over all keys. Only the writer changes these, once everything is loaded.
     versions: AtomicU64,
+    /// Keys, with a value or not.
+    keys: AtomicU64,
     /// Keys whose newest version is a value.
     live: AtomicU64,
+}
+
+impl Sizes {
+    const fn each(&self) -> [&AtomicU64; 3] {
+        [&self.versions, &self.keys, &self.live]
+    }
 }
 
 /// What there is to know about old versions, for whoever adds one more.
@@ -176,6 +185,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// whatever was trimmed before lies below it (PROTOCOL H2).
     ///
     /// What has expired is not there. Without a `moment`, that is asked of the clock, and only of what can expire.
+    #[inline]
     pub fn get<Q>(
         &self,
         key: &Q,
@@ -187,11 +197,37 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        self.show(key, hash, read_at, moment, Arc::clone)
+    }
+
+    /// Shows the value that [`ShardMap::get`] gives, while its chain is held.
+    #[inline]
+    pub fn show<Q, T>(
+        &self,
+        key: &Q,
+        hash: KeyHash,
+        read_at: impl FnOnce() -> Timestamp,
+        moment: Option<u64>,
+        look: impl FnOnce(&Arc<V>) -> T,
+    ) -> Option<T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let found = self.entries.read(key, hash, |_, chain| {
             self.accessed(chain);
-            chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).cloned()
+            chain.at(read_at())?.live(|| moment.unwrap_or_else(|| self.clock.now())).map(look)
         });
         found.flatten()
+    }
+
+    /// Looks a key up, for whoever is to write it next and not to wait for memory then, while others wait for the turn.
+    /// Not where that would have to wait for somebody.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: &K, hash: KeyHash) {
+        if let Some(held) = self.entries.try_hold(hash) {
+            black_box(held.find(key, hash).map(|(_, chain)| chain.newest().timestamp));
+        }
     }
 
     /// Notes an access, where that counts.
@@ -369,8 +405,9 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// Versions over all keys, and keys.
     #[must_use]
-    pub fn size(&self) -> (u64, usize) {
-        (self.sizes.versions.load(Ordering::Relaxed), self.entries.len())
+    pub fn size(&self) -> (u64, u64) {
+        let Sizes { versions, keys, .. } = &*self.sizes;
+        (versions.load(Ordering::Relaxed), keys.load(Ordering::Relaxed))
     }
 
     /// Keys that have a value now, whatever is durable of that.
@@ -379,15 +416,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         self.sizes.live.load(Ordering::Relaxed)
     }
 
-    /// Without a read-modify-write: there is one writer. Without a write, where the count stays.
     fn count_live(&self, before: bool, now: bool) {
-        if before != now {
-            let live = self.live();
-            self.sizes.live.store(if now { live + 1 } else { live - 1 }, Ordering::Relaxed);
-        }
+        count(&self.sizes.live, now.into(), before.into());
     }
 
-    /// Loads an entry while the engine is being opened. Entries come in commit order for each key.
+    /// Loads an entry while the engine is being opened. Entries come in commit order for each key; several threads load.
     pub fn load(&self, key: K, timestamp: Timestamp, value: Option<Arc<V>>, expires: Expiry) {
         self.clock.note(expires);
         let hash = self.hash(&key);
@@ -396,8 +429,9 @@ impl<K: Key, V: Value> ShardMap<K, V> {
             None => {
                 if self.entries.remove_if(&key, hash, |_| true).is_some() {
                     self.index.sweep(std::iter::once(key), self.exists(), |_| true);
-                    self.sizes.versions.fetch_sub(1, Ordering::Relaxed);
-                    self.sizes.live.fetch_sub(1, Ordering::Relaxed);
+                    for size in self.sizes.each() {
+                        size.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
             }
             Some(value) => {
@@ -409,8 +443,9 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                 }
                 self.index.add(key.clone());
                 stripe.insert(Slot { key, chain }, hash);
-                self.sizes.versions.fetch_add(1, Ordering::Relaxed);
-                self.sizes.live.fetch_add(1, Ordering::Relaxed);
+                for size in self.sizes.each() {
+                    size.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -524,6 +559,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     fn begins(&self, Slot { key, chain }: &mut Slot<K, V>) -> Option<K> {
         self.count_live(false, chain.newest().value.is_some());
         self.count_versions(1, 0);
+        self.count_keys(1, 0);
         chain.has_leftovers().then(|| {
             chain.set_remembered(true);
             key.clone()
@@ -632,14 +668,22 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
         let versions = (garbage.versions.len() - before) as u64 + keys;
         self.count_versions(0, versions);
+        self.count_keys(0, keys);
         Swept { versions, keys }
     }
 
-    /// Without a read-modify-write: there is one writer. Without a write, where one version took the place of another.
     fn count_versions(&self, added: u64, removed: u64) {
-        if added != removed {
-            let versions = &self.sizes.versions;
-            versions.store(versions.load(Ordering::Relaxed) + added - removed, Ordering::Relaxed);
-        }
+        count(&self.sizes.versions, added, removed);
+    }
+
+    fn count_keys(&self, added: u64, removed: u64) {
+        count(&self.sizes.keys, added, removed);
+    }
+}
+
+/// Without a read-modify-write: there is one writer. Without a write, where the count stays.
+fn count(counted: &AtomicU64, added: u64, removed: u64) {
+    if added != removed {
+        counted.store(counted.load(Ordering::Relaxed) + added - removed, Ordering::Relaxed);
     }
 }

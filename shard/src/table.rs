@@ -130,10 +130,6 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.read(key, self.hash(key), |_, _| ()).is_some()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.stripes.iter().map(|stripe| stripe.read().len()).sum()
-    }
-
     /// How many chains are such, counting no further than `limit`. Looks at every key.
     pub(crate) fn count(&self, limit: usize, is_such: impl Fn(&Chain<V>) -> bool) -> usize {
         let mut count = 0;

@@ -141,7 +141,7 @@ async fn history(eviction: Eviction, durability: Durability, seed: u64) -> (Vec<
     let is_over = Arc::new(AtomicBool::new(false));
     let filling = tokio::spawn(fill(engine.handle(), seed, Arc::clone(&is_over)));
     // Beside the clients filling may be so slow that everything expires before there is too much.
-    tokio::time::timeout(Duration::from_secs(60), first_eviction(&engine)).await.expect("there was too much");
+    tokio::time::timeout(Duration::from_mins(1), first_eviction(&engine)).await.expect("there was too much");
     let ttl = Some(Duration::from_millis(5));
     let txns = run_clients(&engine, seed, effort(2_000, 8_000), ttl).await;
     is_over.store(true, Ordering::Release);

@@ -8,6 +8,7 @@ mod damage;
 mod durable;
 mod effort;
 mod harness;
+mod in_place;
 mod ingest;
 mod interleaving;
 mod isolation;

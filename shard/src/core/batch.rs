@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use anabranch_wal::{EncodedWrites, Log, Timestamp};
 
-use super::{CommitsRefused, Job, ShardCore, append};
+use super::{Job, ShardCore, append};
 use crate::codec::encode_write;
 use crate::counters::add;
 use crate::expiry::Expiry;
 use crate::messages::{Batch, Batched, Changed, Row};
 use crate::pins::Footprint;
+use crate::refused::{Inside, Refused};
 use crate::reject::{Reject, panic_message};
 use crate::{Key, Value};
 
@@ -105,7 +106,7 @@ impl<K: Key, V: Value> ShardCore<K, V> {
                     };
                     let expires = if old.is_some() { expires } else { fresh };
                     let changed = catch_unwind(AssertUnwindSafe(|| {
-                        let _inside = CommitsRefused::enter();
+                        let _inside = Inside::enter(Refused::Commits);
                         change(old.as_deref())
                     }));
                     match changed {

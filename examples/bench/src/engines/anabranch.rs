@@ -91,7 +91,7 @@ impl<K: Text> Store for Anabranch<K> {
     }
 
     async fn get(&self, key: &str) -> Outcome<Option<u64>> {
-        Ok(self.db.get(key)?.map(|value| value.0))
+        Ok(self.db.with_value(key, |value| value.0)?)
     }
 
     async fn put(&self, key: &str, value: &Value) -> Outcome<()> {

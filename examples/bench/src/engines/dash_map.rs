@@ -23,8 +23,7 @@ impl Store for BareDashMap {
     }
 
     async fn get(&self, key: &str) -> Outcome<Option<u64>> {
-        let value = self.0.get(key).map(|entry| Arc::clone(&entry));
-        Ok(value.map(|value| value.0))
+        Ok(self.0.get(key).map(|value| value.0))
     }
 
     async fn put(&self, key: &str, value: &Value) -> Outcome<()> {
