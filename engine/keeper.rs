@@ -18,6 +18,10 @@ use crate::{Error, Vacuum};
 
 /// Keys of a checkpoint read at a time.
 const CHECKPOINT_PAGE_KEYS: usize = 512;
+/// Enough to tell how long entries are.
+const SAMPLED_ENTRIES: usize = 64;
+/// What the log and checkpoints add to an entry, about.
+const ENTRY_OVERHEAD_BYTES: u64 = 16;
 /// After a failed checkpoint, the next try by itself waits so long.
 const CHECKPOINT_BACKOFF: Duration = Duration::from_secs(1);
 const REQUESTS_MAX: usize = 64;
@@ -185,7 +189,7 @@ impl<K: Key, V: Value, P: Send + Sync + 'static> Keeper<K, V, P> {
     async fn checkpoint_due(&mut self) {
         self.retry_checkpoints_at = None;
         let Some(wal) = self.wal.clone() else { return };
-        for shard in wal.checkpoints_due() {
+        for shard in wal.checkpoints_due(|shard| live_bytes(self.inner.shards[shard].map())) {
             if self.checkpoint(&wal, shard).await.is_err() {
                 // The log keeps everything; a full ring makes commits wait.
                 self.retry_checkpoints_at = Some(Instant::now() + CHECKPOINT_BACKOFF);
@@ -308,6 +312,18 @@ impl Clock {
             None => std::future::pending().await,
         }
     }
+}
+
+/// About so many bytes a checkpoint of the shard would take, by a few of its entries.
+fn live_bytes<K: Key, V: Value>(map: &ShardMap<K, V>) -> u64 {
+    let (mut bytes, mut entries) = (Vec::new(), 0);
+    map.sample(SAMPLED_ENTRIES, |key, value| {
+        // What does not encode was not logged either.
+        let encoded = encode(&mut bytes, key).and_then(|()| encode(&mut bytes, value));
+        entries += u64::from(encoded.is_ok());
+    });
+    let encoded = (bytes.len() as u64).checked_div(entries).unwrap_or(0);
+    map.live() * (encoded + ENTRY_OVERHEAD_BYTES)
 }
 
 /// Writes a shard's content at a timestamp to a new file, and makes that durable. The manifest does not name

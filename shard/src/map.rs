@@ -392,6 +392,11 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         |key| self.entries.contains(key)
     }
 
+    /// Shows up to `limit` entries, as they are now. Which ones depends on the hash only.
+    pub fn sample(&self, limit: usize, show: impl FnMut(&K, &V)) {
+        self.entries.sample(limit, show);
+    }
+
     /// How many keys are live at the timestamp and the moment, counting no further than `limit`. Looks at every key.
     pub fn count(&self, (timestamp, moment): (Timestamp, u64), limit: usize) -> usize {
         let live = |chain: &Chain<V>| chain.at(timestamp).is_some_and(|at| at.live(|| moment).is_some());

@@ -140,6 +140,23 @@ impl<K: Eq + Hash, V> Table<K, V> {
         count
     }
 
+    /// Shows up to `limit` keys and their newest values, from the beginning of one stripe after the other.
+    pub(crate) fn sample(&self, limit: usize, mut show: impl FnMut(&K, &V)) {
+        let mut left = limit;
+        for stripe in &self.stripes {
+            if left == 0 {
+                return;
+            }
+            let stripe = stripe.read();
+            let live =
+                stripe.iter().filter_map(|known| Some((&known.key, known.chain.newest().value.as_ref()?)));
+            for (key, value) in live.take(left) {
+                show(key, value);
+                left -= 1;
+            }
+        }
+    }
+
     /// Shows everything.
     pub(crate) fn for_each_mut(&self, mut look: impl FnMut(&K, &mut Chain<V>)) {
         for stripe in &self.stripes {

@@ -32,8 +32,31 @@ async fn a_checkpoint_is_due_after_so_many_bytes() {
     let engine = within(builder.open(directory.path())).await.unwrap();
     write(&engine.handle(), 0..100, &[1; 100]).await.unwrap();
     assert_eq!(engine.stats().log.checkpoints, 0, "a sixth of that was logged");
-    write(&engine.handle(), 0..2_000, &[1; 100]).await.unwrap();
+    for _ in 0..16 {
+        write(&engine.handle(), 0..100, &[1; 100]).await.unwrap();
+    }
     until(|| engine.stats().log.checkpoints > 0).await;
+}
+
+#[tokio::test]
+async fn what_was_loaded_is_not_written_once_more_before_as_much_is_garbage_or_four_times_as_much_was_logged()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let builder = || builder().shards(1).segment_bytes(16 << 10).checkpoint_after_bytes(64 << 10);
+    for again in [true, false] {
+        let directory = directory.path().join(again.to_string());
+        let engine = within(builder().open(directory)).await.unwrap();
+        write(&engine.handle(), 0..900, &[1; 100]).await.unwrap();
+        let logged = engine.stats().shards[0].ring.bytes_since_checkpoint;
+        assert!((96 << 10..160 << 10).contains(&logged), "{logged}");
+        // The keeper looks whenever a segment is full.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(engine.stats().log.checkpoints, 0, "all of it is still there");
+        let more = if again { 0..900 } else { 900..2_500 };
+        write(&engine.handle(), more, &[1; 100]).await.unwrap();
+        until(|| engine.stats().log.checkpoints > 0).await;
+        within(engine.close()).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -63,7 +86,9 @@ async fn what_was_logged_is_counted_on_after_reopening_and_not_the_length_of_fil
     let engine = within(open()).await.unwrap();
     assert_eq!(logged(&engine), 0, "a checkpoint covers it");
     // And on from there.
-    write(&engine.handle(), 0..1_200, &[1; 100]).await.unwrap();
+    for _ in 0..12 {
+        write(&engine.handle(), 0..100, &[1; 100]).await.unwrap();
+    }
     until(|| engine.stats().log.checkpoints > 0).await;
 }
 

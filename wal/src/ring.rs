@@ -30,6 +30,8 @@ pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Segments kept free, so that neither a rotation nor a recovery waits for one (RELIABILITY R11).
 const SPARES: usize = 2;
+/// While nearly all that was logged is still there, a checkpoint waits until so many times as much was logged.
+const PUT_OFF: u64 = 4;
 
 /// How large a ring may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,12 +394,19 @@ impl Ring {
     }
 
     /// Whether a checkpoint is due: the ring is half full, or as much was logged as a checkpoint writes, so
-    /// that checkpoints at most double what is written.
-    pub(crate) fn checkpoint_is_due(&self, logged_min: u64) -> bool {
-        let state = self.state.lock();
-        let logged = self.logged.load(Ordering::Relaxed);
-        let half_full = state.uncovered() >= (self.limits.segments_max / 2).max(2);
-        half_full || logged >= logged_min.max(state.last_checkpoint_bytes) || self.log.starved().is_some()
+    /// that checkpoints at most double what is written. It is put off while most of what recovery would read is still
+    /// there, about so many bytes: then a checkpoint would hold the same once more.
+    pub(crate) fn checkpoint_is_due(&self, logged_min: u64, live_bytes: impl FnOnce() -> u64) -> bool {
+        let (half_full, last) = {
+            let state = self.state.lock();
+            let half_full = state.uncovered() >= (self.limits.segments_max / 2).max(2);
+            (half_full, state.last_checkpoint_bytes)
+        };
+        if half_full || self.log.starved().is_some() {
+            return true;
+        }
+        let (logged, enough) = (self.logged.load(Ordering::Relaxed), logged_min.max(last));
+        logged >= enough && (logged / PUT_OFF >= enough || last + logged >= 2 * live_bytes())
     }
 
     pub(crate) fn logged(&self) -> u64 {

@@ -458,10 +458,11 @@ impl Wal {
         relieved.inspect_err(|error| self.rings[shard].log.refuse(error.clone()))
     }
 
-    /// The shards whose checkpoint is due.
+    /// The shards whose checkpoint is due, where those of a shard would take about so many bytes.
     #[must_use]
-    pub fn checkpoints_due(&self) -> Vec<usize> {
-        let due = |shard: &usize| self.rings[*shard].checkpoint_is_due(self.options.checkpoint_logged_min);
+    pub fn checkpoints_due(&self, live_bytes: impl Fn(usize) -> u64) -> Vec<usize> {
+        let logged_min = self.options.checkpoint_logged_min;
+        let due = |shard: &usize| self.rings[*shard].checkpoint_is_due(logged_min, || live_bytes(*shard));
         (0..self.rings.len()).filter(due).collect()
     }
 

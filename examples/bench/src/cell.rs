@@ -73,6 +73,7 @@ fn plan<S: Store>(order: &Order, kind: Kind) -> Outcome<Plan> {
         operations_max: order.operations.map_or(u64::MAX, |all| all.div_ceil(workers as u64)),
         next: AtomicU64::new(0),
         batch: order.batch.unwrap_or_else(|| S::batch_rows(order.level)),
+        flights: order.flights.clone(),
         draws: if draws { order.draw.workers(kind, workers)? } else { Vec::new() },
     })
 }
@@ -272,7 +273,7 @@ impl Cell {
 
     fn ingest<S: Store>(&self, runtime: &Runtime) -> Outcome<Measured> {
         // Read and parsed before the clock starts.
-        let flights = (self.plan.kind == Kind::Flights).then(flights::rows).transpose()?;
+        let flights = (self.plan.kind == Kind::Flights).then(|| self.flights()).transpose()?;
         let rows = flights.as_ref().map_or(self.plan.present, Vec::len);
         let resident = resident_bytes();
         let store = runtime.block_on(S::open(&self.setup))?;
@@ -314,11 +315,15 @@ impl Cell {
         Ok(result)
     }
 
+    fn flights(&self) -> Outcome<Vec<(Key, Value)>> {
+        flights::rows(self.plan.flights.as_deref())
+    }
+
     async fn check_loaded<S: Store>(&self, store: &S) -> Outcome<()> {
         if self.plan.kind != Kind::Flights {
             return self.check(store, &[]).await;
         }
-        for (key, value) in flights::rows()? {
+        for (key, value) in self.flights()? {
             if store.get(&key).await?.ok_or_else(|| missing(&key))? != value.0 {
                 return Err(format!("{key} has the value of another flight").into());
             }

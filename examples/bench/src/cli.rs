@@ -120,6 +120,9 @@ pub(crate) struct Knobs {
     /// Rounds, each over all engines [default: 5; 2 if quick]
     #[arg(long)]
     pub(crate) rounds: Option<usize>,
+    /// Another file of flights, as `examples/data/flights-250k.csv.gz` is [default: that one]
+    #[arg(long)]
+    pub(crate) flights: Option<PathBuf>,
     /// Rows of a commit, where many are loaded [default: what suits the engine best]
     #[arg(long)]
     pub(crate) batch: Option<usize>,

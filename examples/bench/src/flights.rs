@@ -1,7 +1,8 @@
-//! The flights of `examples/data`, as rows for any engine: keys that sort by origin and time, as in
+//! The flights of `examples/data`, or more of them, as rows for any engine: keys that sort by origin and time, as in
 //! `examples/ingest`, and values that begin with the line's number.
 
 use std::io::Read;
+use std::path::Path;
 
 use compact_str::format_compact;
 use flate2::read::GzDecoder;
@@ -9,11 +10,12 @@ use flate2::read::GzDecoder;
 use crate::keys::{Key, Value};
 use crate::store::Outcome;
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/flights-250k.csv.gz");
+const BUNDLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/flights-250k.csv.gz");
 
-/// All rows, in the order of the file.
-pub(crate) fn rows() -> Outcome<Vec<(Key, Value)>> {
-    let file = std::fs::File::open(PATH).map_err(|error| format!("{PATH}: {error}"))?;
+/// All rows of this file, or of the bundled one, in its order.
+pub(crate) fn rows(path: Option<&Path>) -> Outcome<Vec<(Key, Value)>> {
+    let path = path.unwrap_or(Path::new(BUNDLED));
+    let file = std::fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut text = String::new();
     GzDecoder::new(file).read_to_string(&mut text)?;
     text.lines().zip(1..).skip(1).map(|(line, number)| row(line, number)).collect()

@@ -17,6 +17,9 @@ pub(crate) struct Order {
     pub(crate) warm_up_seconds: f64,
     /// Rows of a commit, where many are loaded; the engine's best if `None`.
     pub(crate) batch: Option<usize>,
+    /// Another file of flights than the bundled one.
+    #[serde(default)]
+    pub(crate) flights: Option<std::path::PathBuf>,
     /// Do so many operations, on one thread and however long it takes, instead of as many as the time allows.
     #[serde(default)]
     pub(crate) operations: Option<u64>,

@@ -1,5 +1,6 @@
 //! What each worker will do, drawn before the clock starts.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rand::rngs::StdRng;
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) operations_max: u64,
     /// Rows of a commit, where many are loaded.
     pub(crate) batch: usize,
+    /// Another file of flights than the bundled one.
+    pub(crate) flights: Option<PathBuf>,
     /// The next new key, where workers draw them from one source.
     pub(crate) next: AtomicU64,
     pub(crate) draws: Vec<Vec<Drawn>>,

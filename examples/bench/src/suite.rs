@@ -190,6 +190,7 @@ fn order(workload: &Workload, engine: &Engine, knobs: &Knobs) -> Outcome<Order> 
         seconds,
         warm_up_seconds: seconds / 4.0,
         batch: knobs.batch,
+        flights: knobs.flights.clone(),
         operations: None,
         draw: Draw { keys: keys(knobs), zipf: knobs.zipf, cross, shards, seed: knobs.seed },
         level: knobs.durability.unwrap_or(workload.level),

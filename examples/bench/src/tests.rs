@@ -23,6 +23,7 @@ fn order(workload: &Workload, engine: &str, directory: &std::path::Path) -> Orde
         seconds: 0.02,
         warm_up_seconds: 0.01,
         batch: None,
+        flights: None,
         operations: None,
         draw: Draw { keys: 2000, zipf: None, cross: Some(1.0), shards: 2, seed: 1 },
         level: workload.level,
