@@ -1,10 +1,10 @@
 //! The ordered index: which keys there are, for scans. It learns of new keys late (PROTOCOL H4): the shard
-//! collects them unsorted, and the next scan, or the next quiet moment, merges them in. So who never scans never pays
-//! for order, and a load of new keys doesn't pay for it key by key.
+//! collects their hashes, and the next scan, or the next quiet moment, looks the keys up and merges them in. So who never
+//! scans never pays for order, nor for a second copy of each key, and a load of new keys doesn't pay for it key by key.
 //!
 //! Holds every key of the hash map, whether or not it has a live version. A key is here before its commit is
 //! reported applied. It leaves the tree together with its entry in the hash map; one that left before it was merged
-//! in is found out when it would be.
+//! in is not found when it would be.
 
 use std::collections::BTreeSet;
 use std::ops::RangeBounds;
@@ -12,6 +12,7 @@ use std::ops::RangeBounds;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::pins::{Bounds, holds_a_key};
+use crate::router::KeyHash;
 
 /// Fewer keys than this that have left the hash map are nothing to tidy up.
 const STALE_MIN: usize = 64;
@@ -21,20 +22,21 @@ const ROW_KEYS: usize = 1024;
 pub(crate) struct OrderedIndex<K> {
     tree: RwLock<BTreeSet<K>>,
     /// Locked after `tree` where both are.
-    pending: Mutex<Pending<K>>,
+    pending: Mutex<Pending>,
 }
 
+/// The hashes of keys that are not in the tree.
 #[derive(Debug)]
-struct Pending<K> {
+struct Pending {
     /// In rows of [`ROW_KEYS`], of which the last may be shorter: a long row that grows takes, for a while, three times its
     /// room.
-    rows: Vec<Vec<K>>,
+    rows: Vec<Vec<KeyHash>>,
     len: usize,
     /// So many of them have left the hash map; some may have come back, and are here twice.
     stale: usize,
 }
 
-impl<K> Pending<K> {
+impl Pending {
     const fn new() -> Self {
         Self { rows: Vec::new(), len: 0, stale: 0 }
     }
@@ -43,7 +45,7 @@ impl<K> Pending<K> {
         self.len == 0
     }
 
-    fn push(&mut self, key: K) {
+    fn push(&mut self, key: KeyHash) {
         self.len += 1;
         match self.rows.last_mut() {
             Some(row) if row.len() < ROW_KEYS => row.push(key),
@@ -56,9 +58,8 @@ impl<K> Pending<K> {
         }
     }
 
-    /// Up to `limit` keys, the last ones, and whether some of them may have left the hash map.
-    fn take(&mut self, limit: usize) -> (Vec<K>, bool) {
-        let stale = self.stale > 0;
+    /// Up to `limit` keys, the last ones.
+    fn take(&mut self, limit: usize) -> Vec<KeyHash> {
         let mut left = self.len.min(limit);
         self.len -= left;
         let mut keys = Vec::with_capacity(left);
@@ -74,7 +75,7 @@ impl<K> Pending<K> {
         if self.is_empty() {
             self.stale = 0;
         }
-        (keys, stale)
+        keys
     }
 
     /// So many keys have left the hash map. Returns whether that makes half of those that are here.
@@ -84,39 +85,44 @@ impl<K> Pending<K> {
     }
 }
 
-impl<K: Clone + Ord> OrderedIndex<K> {
+impl<K: Ord> OrderedIndex<K> {
     pub(crate) const fn new() -> Self {
         Self { tree: RwLock::new(BTreeSet::new()), pending: Mutex::new(Pending::new()) }
     }
 
     /// Adds a key that is not in the hash map yet, or was put there just now.
-    pub(crate) fn add(&self, key: K) {
+    pub(crate) fn add(&self, key: KeyHash) {
         self.pending.lock().push(key);
     }
 
     /// [`OrderedIndex::add`] of several keys, which are taken.
-    pub(crate) fn add_all(&self, keys: &mut Vec<K>) {
+    pub(crate) fn add_all(&self, keys: &mut Vec<KeyHash>) {
         let mut pending = self.pending.lock();
         keys.drain(..).for_each(|key| pending.push(key));
     }
 
-    /// Merges in up to `limit` of the keys that were added. `exists` tells which of them the hash map still has.
+    /// Merges in up to `limit` of the keys that were added. `keys_of` tells which keys with a hash the hash map has.
     /// Returns whether there are more.
-    pub(crate) fn settle(&self, limit: usize, exists: impl Fn(&K) -> bool) -> bool {
+    pub(crate) fn settle(&self, limit: usize, keys_of: impl Fn(KeyHash, &mut Vec<K>)) -> bool {
         if self.pending.lock().is_empty() {
             return false;
         }
-        drop(self.merge(limit, exists));
+        drop(self.merge(limit, keys_of));
         !self.pending.lock().is_empty()
     }
 
-    fn merge(&self, limit: usize, exists: impl Fn(&K) -> bool) -> RwLockWriteGuard<'_, BTreeSet<K>> {
+    fn merge(
+        &self,
+        limit: usize,
+        keys_of: impl Fn(KeyHash, &mut Vec<K>),
+    ) -> RwLockWriteGuard<'_, BTreeSet<K>> {
         let mut tree = self.tree.write();
         // Taken under the lock of the tree, so that a key is always in one or the other.
-        let (mut keys, stale) = self.pending.lock().take(limit);
-        if stale {
-            // One that comes back after this look is added once more.
-            keys.retain(exists);
+        let hashes = self.pending.lock().take(limit);
+        // One that comes back after this look is added once more.
+        let mut keys = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            keys_of(hash, &mut keys);
         }
         keys.sort_unstable();
         if tree.is_empty() {
@@ -132,10 +138,10 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         &self,
         bounds: &Bounds<K>,
         from_back: bool,
-        exists: impl Fn(&K) -> bool,
+        keys_of: impl Fn(KeyHash, &mut Vec<K>),
         matches: impl FnMut(&K) -> Option<T>,
     ) -> Option<T> {
-        self.with_range(bounds, from_back, exists, |mut keys| Iterator::find_map(&mut keys, matches))
+        self.with_range(bounds, from_back, keys_of, |mut keys| Iterator::find_map(&mut keys, matches))
     }
 
     /// Shows the keys within `bounds`, from the front or from the back. None of them leaves meanwhile.
@@ -143,7 +149,7 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         &self,
         bounds: &Bounds<K>,
         from_back: bool,
-        exists: impl Fn(&K) -> bool,
+        keys_of: impl Fn(KeyHash, &mut Vec<K>),
         look: impl for<'k> FnOnce(&mut dyn Iterator<Item = &'k K>) -> Option<T>,
     ) -> Option<T> {
         if !holds_a_key(bounds) {
@@ -154,7 +160,7 @@ impl<K: Clone + Ord> OrderedIndex<K> {
             tree
         } else {
             drop(tree);
-            RwLockWriteGuard::downgrade(self.merge(usize::MAX, exists))
+            RwLockWriteGuard::downgrade(self.merge(usize::MAX, keys_of))
         };
         let mut keys = tree.range((bounds.start_bound(), bounds.end_bound()));
         if from_back { look(&mut keys.rev()) } else { look(&mut keys) }
@@ -165,7 +171,7 @@ impl<K: Clone + Ord> OrderedIndex<K> {
     pub(crate) fn sweep(
         &self,
         keys: impl Iterator<Item = K>,
-        exists: impl Fn(&K) -> bool,
+        keys_of: impl Fn(KeyHash, &mut Vec<K>),
         mut remove: impl FnMut(&K) -> bool,
     ) {
         let mut stale = 0;
@@ -177,7 +183,7 @@ impl<K: Clone + Ord> OrderedIndex<K> {
         }
         if stale > 0 && self.pending.lock().left(stale) {
             // Keys that come and go and are never scanned must not pile up. Each removal pays for two of them.
-            drop(self.merge(usize::MAX, exists));
+            drop(self.merge(usize::MAX, keys_of));
         }
     }
 }
@@ -193,6 +199,15 @@ mod tests {
     use super::*;
 
     const ALL: Bounds<u8> = (Bound::Unbounded, Bound::Unbounded);
+
+    /// Every other key has the hash of the one before it.
+    fn hash(key: u8) -> KeyHash {
+        KeyHash((key / 2).into())
+    }
+
+    fn keys_of(map: &BTreeSet<u8>) -> impl Fn(KeyHash, &mut Vec<u8>) {
+        |of, keys| keys.extend(map.iter().filter(|key| hash(**key) == of))
+    }
 
     /// What the hash map and the index of a shard go through.
     #[derive(Clone, Copy, Debug)]
@@ -223,22 +238,21 @@ mod tests {
                 match step {
                     Step::Insert(key) => {
                         if map.insert(key) {
-                            index.add(key);
+                            index.add(hash(key));
                         }
                     }
                     Step::Remove(key) => {
                         let map = RefCell::new(&mut map);
-                        let exists = |key: &u8| map.borrow().contains(key);
-                        index.sweep(std::iter::once(key), exists, |key| map.borrow_mut().remove(key));
+                        let keys_of = |hash, keys: &mut Vec<u8>| keys_of(&map.borrow())(hash, keys);
+                        index.sweep(std::iter::once(key), keys_of, |key| map.borrow_mut().remove(key));
                     }
                     Step::Settle(limit) => {
-                        index.settle(limit, |key| map.contains(key));
+                        index.settle(limit, keys_of(&map));
                     }
                     Step::Scan => {
                         for from_back in [false, true] {
                             let mut found = Vec::new();
-                            let exists = |key: &u8| map.contains(key);
-                            let _: Option<()> = index.find_map(&ALL, from_back, exists, |key| {
+                            let _: Option<()> = index.find_map(&ALL, from_back, keys_of(&map), |key| {
                                 found.push(*key);
                                 None
                             });
@@ -259,11 +273,11 @@ mod tests {
         let index = OrderedIndex::new();
         for _ in 0..100 {
             for key in 0u8..100 {
-                index.add(key);
+                index.add(hash(key));
             }
-            index.sweep(0u8..100, |_| false, |_| true);
+            index.sweep(0u8..100, |_, _| {}, |_| true);
         }
         assert!(index.pending.lock().len <= 2 * STALE_MIN);
-        assert!(index.find_map(&ALL, false, |_| false, |key| Some(*key)).is_none());
+        assert!(index.find_map(&ALL, false, |_, _| {}, |key| Some(*key)).is_none());
     }
 }

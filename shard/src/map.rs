@@ -103,7 +103,7 @@ const WRITES_PER_LOCK: usize = 64;
 pub(crate) struct Bulk<K, V> {
     stripes: [StripeWrites<K, V>; STRIPES],
     /// Keys that were not there.
-    fresh: Vec<K>,
+    fresh: Vec<KeyHash>,
 }
 
 /// What one commit writes to one stripe.
@@ -317,7 +317,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     {
         let key = keys.find_map(|key| self.expired_between(key, moments));
         let expired = |key: &K| self.expired_between((key, self.hash(key)), moments);
-        let within = |bounds| self.index.find_map(bounds, false, self.exists(), expired);
+        let within = |bounds| self.index.find_map(bounds, false, self.keys_of(), expired);
         key.or_else(|| ranges.iter().find_map(within))
     }
 
@@ -329,7 +329,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
     /// count. For the shard's writer.
     pub(crate) fn newer_in(&self, bounds: &Bounds<K>, timestamp: Timestamp) -> Option<Timestamp> {
         let newer = |key: &K| self.newest_timestamp(key, self.hash(key)).filter(|newest| *newest > timestamp);
-        self.index.find_map(bounds, false, self.exists(), newer)
+        self.index.find_map(bounds, false, self.keys_of(), newer)
     }
 
     /// Looks at up to `limit` keys within `bounds`, in order or from the back, and takes those of them that are live at
@@ -345,7 +345,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         at: (Timestamp, u64),
         mut take: impl FnMut(PageEntry<K, V>),
     ) -> Option<K> {
-        self.index.with_range(bounds, from_back, self.exists(), |keys| {
+        self.index.with_range(bounds, from_back, self.keys_of(), |keys| {
             let mut left = limit;
             let mut last = None;
             while left > 0 {
@@ -381,15 +381,16 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         mut show: impl FnMut(&K),
     ) -> Option<K> {
         let mut shown = 0;
-        self.index.find_map(bounds, from_back, self.exists(), |key| {
+        self.index.find_map(bounds, from_back, self.keys_of(), |key| {
             show(key);
             shown += 1;
             (shown >= limit).then(|| key.clone())
         })
     }
 
-    fn exists(&self) -> impl Fn(&K) -> bool {
-        |key| self.entries.contains(key)
+    /// Finds the keys with a hash.
+    fn keys_of(&self) -> impl Fn(KeyHash, &mut Vec<K>) {
+        |hash, keys| self.entries.with_keys_of(hash, |key| keys.push(key.clone()))
     }
 
     /// Shows up to `limit` entries, as they are now. Which ones depends on the hash only.
@@ -405,7 +406,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
 
     /// Puts up to `limit` new keys where scans look for them, so that no scan has to. Returns whether there are more.
     pub fn settle(&self, limit: usize) -> bool {
-        self.index.settle(limit, self.exists())
+        self.index.settle(limit, self.keys_of())
     }
 
     /// Versions over all keys, and keys.
@@ -433,7 +434,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         match value {
             None => {
                 if self.entries.remove_if(&key, hash, |_| true).is_some() {
-                    self.index.sweep(std::iter::once(key), self.exists(), |_| true);
+                    self.index.sweep(std::iter::once(key), self.keys_of(), |_| true);
                     for size in self.sizes.each() {
                         size.fetch_sub(1, Ordering::Relaxed);
                     }
@@ -446,7 +447,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                     *known = chain;
                     return;
                 }
-                self.index.add(key.clone());
+                self.index.add(hash);
                 stripe.insert(Slot { key, chain }, hash);
                 for size in self.sizes.each() {
                     size.fetch_add(1, Ordering::Relaxed);
@@ -472,7 +473,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
         let mut slot = Slot { key, chain: Chain::new(version) };
         watch.begins(&slot.key, &mut slot.chain);
-        self.index.add(slot.key.clone());
+        self.index.add(hash);
         let remembered = self.begins(&mut slot);
         stripe.insert(slot, hash);
         Written { remembered, published: false }
@@ -504,7 +505,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
                         let Some(chain) = stripe.find_mut(&key, hash) else { break };
                         self.goes_on(key, chain, begun.into_newest(), reclaim, garbage).remembered
                     } else {
-                        fresh.push(slot.key.clone());
+                        fresh.push(hash);
                         let remembered = self.begins(slot);
                         if let Some(slot) = slots.pop() {
                             stripe.insert(slot, hash);
@@ -662,7 +663,7 @@ impl<K: Key, V: Value> ShardMap<K, V> {
         }
         let mut keys = 0;
         if !dead.is_empty() {
-            self.index.sweep(dead.into_iter(), self.exists(), |key| {
+            self.index.sweep(dead.into_iter(), self.keys_of(), |key| {
                 let removed = self.entries.remove_if(key, self.hash(key), |chain| chain.is_dead(horizon));
                 if let Some(key) = &removed {
                     keys += 1;

@@ -126,8 +126,12 @@ impl<K: Eq + Hash, V> Table<K, V> {
         goes(&entry.get().chain).then(|| entry.remove().0.key)
     }
 
-    pub(crate) fn contains(&self, key: &K) -> bool {
-        self.read(key, self.hash(key), |_, _| ()).is_some()
+    /// Shows the keys with this hash: mostly the one.
+    pub(crate) fn with_keys_of(&self, hash: KeyHash, mut show: impl FnMut(&K)) {
+        let stripe = self.stripe(hash).read();
+        // Others may have nearly the same hash, or the same within the shard.
+        let alike = stripe.iter_hash(hash.within_shard());
+        alike.filter(|known| self.hash(&known.key) == hash).for_each(|known| show(&known.key));
     }
 
     /// How many chains are such, counting no further than `limit`. Looks at every key.
