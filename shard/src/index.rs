@@ -85,6 +85,21 @@ impl Pending {
     }
 }
 
+/// Hashes that are being merged. Those that are left go back, so that a panic of a user's `Clone` or `Ord` loses none.
+struct Taken<'i> {
+    hashes: Vec<KeyHash>,
+    pending: &'i Mutex<Pending>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.hashes.is_empty() {
+            let mut pending = self.pending.lock();
+            self.hashes.drain(..).for_each(|hash| pending.push(hash));
+        }
+    }
+}
+
 impl<K: Ord> OrderedIndex<K> {
     pub(crate) const fn new() -> Self {
         Self { tree: RwLock::new(BTreeSet::new()), pending: Mutex::new(Pending::new()) }
@@ -118,11 +133,11 @@ impl<K: Ord> OrderedIndex<K> {
     ) -> RwLockWriteGuard<'_, BTreeSet<K>> {
         let mut tree = self.tree.write();
         // Taken under the lock of the tree, so that a key is always in one or the other.
-        let hashes = self.pending.lock().take(limit);
+        let mut taken = Taken { hashes: self.pending.lock().take(limit), pending: &self.pending };
         // One that comes back after this look is added once more.
-        let mut keys = Vec::with_capacity(hashes.len());
-        for hash in hashes {
-            keys_of(hash, &mut keys);
+        let mut keys = Vec::with_capacity(taken.hashes.len());
+        for hash in &taken.hashes {
+            keys_of(*hash, &mut keys);
         }
         keys.sort_unstable();
         if tree.is_empty() {
@@ -130,6 +145,7 @@ impl<K: Ord> OrderedIndex<K> {
         } else {
             tree.extend(keys);
         }
+        taken.hashes.clear();
         tree
     }
 
@@ -193,6 +209,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::BTreeSet;
     use std::ops::Bound;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use proptest::prelude::*;
 
@@ -266,6 +283,26 @@ mod tests {
             }
             prop_assert!(index.pending.lock().is_empty(), "the last scan merged all");
         }
+    }
+
+    #[test]
+    fn a_panic_while_keys_are_put_in_order_loses_none() {
+        let (index, map) = (OrderedIndex::new(), BTreeSet::from([1, 2, 3]));
+        for key in &map {
+            index.add(hash(*key));
+        }
+        let panics = |of, keys: &mut Vec<u8>| {
+            assert!(of != hash(2), "as planned");
+            keys_of(&map)(of, keys);
+        };
+        let settled = catch_unwind(AssertUnwindSafe(|| index.settle(usize::MAX, panics)));
+        assert!(settled.is_err());
+        let mut found = Vec::new();
+        let _: Option<()> = index.find_map(&ALL, false, keys_of(&map), |key| {
+            found.push(*key);
+            None
+        });
+        assert_eq!(found, [1, 2, 3]);
     }
 
     #[test]
