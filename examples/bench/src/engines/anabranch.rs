@@ -70,8 +70,11 @@ impl<K: Text> Store for Anabranch<K> {
     const STYLE: Style = Style::Tasks;
 
     /// As the sink has it by default: it keeps several batches under way, so they needn't be large.
-    fn batch_rows(_: Level) -> usize {
-        256
+    fn batch_rows(level: Level) -> usize {
+        match level {
+            Level::Full => 1024,
+            _ => 256,
+        }
     }
 
     async fn open(setup: &Setup) -> Outcome<Self> {
