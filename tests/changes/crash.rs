@@ -163,7 +163,8 @@ fn a_follower_stays_identical_through_crashes_of_what_it_follows() {
     let (mut followed, mut began_anew) = (0, 0);
     let seeds =
         std::env::var("ANABRANCH_SEEDS").map_or(effort(30, 1_000), |seeds| seeds.parse().expect("a number"));
-    for seed in 1..=seeds {
+    // In the last one a log's reader was behind, in a segment that had nothing for it and was given back.
+    for seed in (1..=seeds).chain([386]) {
         let (commits, anew) = run(seed).unwrap_or_else(|violation| panic!("{violation}"));
         followed += commits;
         began_anew += u64::from(anew);

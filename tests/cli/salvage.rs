@@ -91,7 +91,11 @@ async fn a_segment_without_its_header_is_known_by_its_batches() {
     database.live(80).await;
     let new = root.path().join("new");
     for name in names(&database.path, ".wal") {
-        flip(&database.path.join(name), 30);
+        let segment = database.path.join(name);
+        // A spare one that was being made when the engine was closed may be empty.
+        if fs::metadata(&segment).unwrap().len() > 0 {
+            flip(&segment, 30);
+        }
     }
     let run = salvage(&database.path, &new);
     assert_eq!(run.status, 1, "{run:?}");

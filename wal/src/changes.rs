@@ -88,20 +88,38 @@ impl ChangeReader {
             if !commits.is_empty() || self.next > durable {
                 return Ok(commits);
             }
+            let next = self.next;
             let Some((ring, cursor)) = self.next_cursor(wal.rings()) else {
                 return Err(self.nothing_left(wal, durable).await);
             };
             match cursor.step(ring, &*disk).await? {
                 Step::End => cursor.is_at_end = true,
-                Step::Gone => return Err(ChangesError::Gone(wal.log_reach().await.0)),
+                Step::Gone => {
+                    let (complete_after, origin) = wal.log_reach().await;
+                    if next <= complete_after {
+                        return Err(ChangesError::Gone(complete_after));
+                    }
+                    // What was given back held nothing from `next` on: the cursor was only behind.
+                    let log = cursor.log;
+                    *cursor = Cursor::new(ring, origin, next.previous());
+                    self.forget_parts(log);
+                }
                 Step::Records(records) => {
                     let log = cursor.log;
-                    for record in records.into_iter().filter(|record| record.timestamp >= self.next) {
+                    for record in records.into_iter().filter(|record| record.timestamp >= next) {
                         self.parts.entry(record.timestamp).or_default().push((log, record));
                     }
                 }
             }
         }
+    }
+
+    /// What was read of this log, and not handed out, is read again.
+    fn forget_parts(&mut self, log: LogId) {
+        self.parts.retain(|_, parts| {
+            parts.retain(|(of, _)| *of != log);
+            !parts.is_empty()
+        });
     }
 
     /// The next commit, if all its parts were read.
