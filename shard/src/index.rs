@@ -45,29 +45,34 @@ impl Pending {
         self.len == 0
     }
 
-    fn push(&mut self, key: KeyHash) {
+    fn push(&mut self, hash: KeyHash) {
         self.len += 1;
         match self.rows.last_mut() {
-            Some(row) if row.len() < ROW_KEYS => row.push(key),
+            Some(row) if row.len() < ROW_KEYS => row.push(hash),
             Some(_) => {
                 let mut row = Vec::with_capacity(ROW_KEYS);
-                row.push(key);
+                row.push(hash);
                 self.rows.push(row);
             }
-            None => self.rows.push(vec![key]),
+            None => self.rows.push(vec![hash]),
         }
     }
 
-    /// Up to `limit` keys, the last ones.
+    /// [`Pending::push`] of several, which are taken.
+    fn push_all(&mut self, hashes: &mut Vec<KeyHash>) {
+        hashes.drain(..).for_each(|hash| self.push(hash));
+    }
+
+    /// Up to `limit` of them, the last ones.
     fn take(&mut self, limit: usize) -> Vec<KeyHash> {
         let mut left = self.len.min(limit);
         self.len -= left;
-        let mut keys = Vec::with_capacity(left);
+        let mut hashes = Vec::with_capacity(left);
         while left > 0 {
             let row = self.rows.last_mut().expect("there are as many keys as were counted");
             let rest = row.len().saturating_sub(left);
             left -= row.len() - rest;
-            keys.extend(row.drain(rest..));
+            hashes.extend(row.drain(rest..));
             if row.is_empty() {
                 self.rows.pop();
             }
@@ -75,7 +80,7 @@ impl Pending {
         if self.is_empty() {
             self.stale = 0;
         }
-        keys
+        hashes
     }
 
     /// So many keys have left the hash map. Returns whether that makes half of those that are here.
@@ -94,8 +99,7 @@ struct Taken<'i> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if !self.hashes.is_empty() {
-            let mut pending = self.pending.lock();
-            self.hashes.drain(..).for_each(|hash| pending.push(hash));
+            self.pending.lock().push_all(&mut self.hashes);
         }
     }
 }
@@ -105,15 +109,14 @@ impl<K: Ord> OrderedIndex<K> {
         Self { tree: RwLock::new(BTreeSet::new()), pending: Mutex::new(Pending::new()) }
     }
 
-    /// Adds a key that is not in the hash map yet, or was put there just now.
-    pub(crate) fn add(&self, key: KeyHash) {
-        self.pending.lock().push(key);
+    /// Adds a key, by its hash, that is not in the hash map yet, or was put there just now.
+    pub(crate) fn add(&self, hash: KeyHash) {
+        self.pending.lock().push(hash);
     }
 
-    /// [`OrderedIndex::add`] of several keys, which are taken.
-    pub(crate) fn add_all(&self, keys: &mut Vec<KeyHash>) {
-        let mut pending = self.pending.lock();
-        keys.drain(..).for_each(|key| pending.push(key));
+    /// [`OrderedIndex::add`] of several keys, whose hashes are taken.
+    pub(crate) fn add_all(&self, hashes: &mut Vec<KeyHash>) {
+        self.pending.lock().push_all(hashes);
     }
 
     /// Merges in up to `limit` of the keys that were added. `keys_of` tells which keys with a hash the hash map has.

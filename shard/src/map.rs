@@ -102,7 +102,7 @@ const WRITES_PER_LOCK: usize = 64;
 /// Writes of one commit, by stripes. Empty in between, with room for the next.
 pub(crate) struct Bulk<K, V> {
     stripes: [StripeWrites<K, V>; STRIPES],
-    /// Keys that were not there.
+    /// The hashes of keys that were not there.
     fresh: Vec<KeyHash>,
 }
 
